@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! instance metadata and user data, from every provider
