@@ -1,2 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! See docs/architecture.md.
+//! Builds lkinit's packages and LinuxKit images without Docker.
+pub mod oci;
+pub mod tarball;
+pub mod tree;
