@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! See docs/architecture.md.
-
+//! Builds lkinit's packages and LinuxKit images without Docker.
 pub mod debian;
+pub mod oci;
+pub mod tarball;
+pub mod tree;
