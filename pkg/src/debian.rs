@@ -99,6 +99,11 @@ impl Suite {
         })
     }
 
+    /// The folder that caches this suite.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Unpacks `packages`, and of what they depend on what `follow` accepts,
     /// into one folder called after `name`.
     ///

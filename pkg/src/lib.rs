@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Builds lkinit's packages and LinuxKit images without Docker.
 pub mod debian;
+pub mod distro;
 pub mod oci;
 pub mod tarball;
 pub mod tree;
