@@ -1,2 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The guest base library.
+//! The base every guest program of lkinit stands on: the kernel seam, mounts,
+//! the kernel command line, the console, and PID 1 itself.
+//!
+//! A boot is a plan: inputs (the command line, `/proc` text, bundles) become a
+//! list of [`action::Action`]s that can be printed and compared, and one thin
+//! layer, [`sys`], carries them out. All `unsafe` code of the project is in
+//! [`sys`].
+
+pub mod action;
+pub mod cmdline;
+pub mod console;
+pub mod mount;
+pub mod sys;

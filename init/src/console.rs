@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a person sees: one line an event, on every console the kernel was
+//! given and in the kernel's log.
+//!
+//! ```text
+//! lkinit: [ 1.234] onboot 000-sysctl: done in 0.031s
+//! ```
+//! The time is seconds since the kernel started. A console that does not take
+//! a line within [`PATIENCE`] loses it, so that a dead serial line cannot hold
+//! up a boot; `/dev/kmsg` has every line.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cmdline::Cmdline;
+use crate::sys::{clock, tty};
+
+/// How long one console may hold up one line.
+pub const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Shown with `lkinit.log=debug` only.
+    Debug,
+    /// What happens.
+    Info,
+    /// Something is not as it should be and things go on.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+impl Level {
+    /// Colours for terminals, as SGR codes (ECMA-48).
+    fn colours(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Error => ("\x1b[31m", "\x1b[0m"),
+            Self::Warning => ("\x1b[33m", "\x1b[0m"),
+            Self::Debug | Self::Info => ("", ""),
+        }
+    }
+}
+
+struct Output {
+    file: File,
+    terminal: bool,
+}
+
+/// The consoles and the kernel's log.
+pub struct Console {
+    outputs: Vec<Output>,
+    kmsg: Option<File>,
+    threshold: Level,
+}
+
+impl Console {
+    /// Opens every console that the command line names and that exists;
+    /// `/dev/console` where none does.
+    pub fn open(cmdline: &Cmdline) -> Self {
+        let mut outputs: Vec<Output> = names(cmdline).iter().filter_map(|path| output(path)).collect();
+        if outputs.is_empty() {
+            outputs.extend(output(Path::new("/dev/console")));
+        }
+        let threshold = match cmdline.get("lkinit.log") {
+            Some("debug") => Level::Debug,
+            Some("warning") => Level::Warning,
+            Some("error") => Level::Error,
+            _ => Level::Info,
+        };
+        Self { outputs, kmsg: tty::open_for_writing(Path::new("/dev/kmsg")).ok(), threshold }
+    }
+
+    /// A console that is one file: for programs with a standard error of
+    /// their own, and for tests.
+    pub fn to_file(file: File) -> Self {
+        let terminal = file.is_terminal();
+        Self { outputs: vec![Output { file, terminal }], kmsg: None, threshold: Level::Info }
+    }
+
+    /// Shows lines of this level and above.
+    pub fn set_threshold(&mut self, threshold: Level) {
+        self.threshold = threshold;
+    }
+
+    /// One line. Line breaks inside it become blanks: one event, one line.
+    pub fn line(&self, level: Level, text: fmt::Arguments<'_>) {
+        if level < self.threshold {
+            return;
+        }
+        let now = clock::since_boot();
+        let text = text.to_string().replace(['\n', '\r'], " ");
+        let stamp = format!("lkinit: [{:>2}.{:03}]", now.as_secs(), now.subsec_millis());
+        let (on, off) = level.colours();
+        for output in &self.outputs {
+            let line = if output.terminal && !on.is_empty() {
+                format!("{stamp} {on}{text}{off}\r\n")
+            } else {
+                format!("{stamp} {text}\n")
+            };
+            tty::write_within(&output.file, line.as_bytes(), PATIENCE);
+        }
+        if let Some(mut kmsg) = self.kmsg.as_ref() {
+            // Facility daemon (3), severity debug (7): in the log, and not a
+            // second time on the console. /dev/kmsg takes a line a write.
+            let _ = kmsg.write_all(format!("<31>lkinit: {text}\n").as_bytes());
+        }
+    }
+
+    /// Bytes as they are, for the output of containers.
+    pub fn raw(&self, bytes: &[u8]) {
+        for output in &self.outputs {
+            tty::write_within(&output.file, bytes, PATIENCE);
+        }
+    }
+}
+
+fn output(path: &Path) -> Option<Output> {
+    let file = tty::open_for_writing(path).ok()?;
+    let terminal = file.is_terminal();
+    Some(Output { file, terminal })
+}
+
+/// The devices of `console=`, options cut off, each once, in order.
+pub fn names(cmdline: &Cmdline) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for value in cmdline.all("console") {
+        let name = value.split(',').next().unwrap_or_default();
+        let path = Path::new("/dev").join(name);
+        if !name.is_empty() && name != "null" && !name.contains("..") && !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+/// A line about what happens.
+#[macro_export]
+macro_rules! info {
+    ($console:expr, $($text:tt)*) => { $console.line($crate::console::Level::Info, format_args!($($text)*)) };
+}
+
+/// A line about something that is not as it should be.
+#[macro_export]
+macro_rules! warning {
+    ($console:expr, $($text:tt)*) => { $console.line($crate::console::Level::Warning, format_args!($($text)*)) };
+}
+
+/// A line about a failure.
+#[macro_export]
+macro_rules! error {
+    ($console:expr, $($text:tt)*) => { $console.line($crate::console::Level::Error, format_args!($($text)*)) };
+}
+
+/// A line for someone who looks closely.
+#[macro_export]
+macro_rules! debug {
+    ($console:expr, $($text:tt)*) => { $console.line($crate::console::Level::Debug, format_args!($($text)*)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consoles_are_named_once_and_without_options() {
+        let line = Cmdline::parse("console=tty0 console=ttyS0,115200n8 console=tty0 console= console=../x");
+        assert_eq!(names(&line), [Path::new("/dev/tty0"), Path::new("/dev/ttyS0")]);
+    }
+
+    #[test]
+    fn a_line_is_one_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let console = Console::to_file(file.reopen().unwrap());
+        warning!(console, "two\nlines, {}", 1);
+        debug!(console, "not shown");
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        assert!(text.starts_with("lkinit: [") && text.ends_with("] two lines, 1\n"), "{text:?}");
+        assert_eq!(text.lines().count(), 1);
+    }
+}
