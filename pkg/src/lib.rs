@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Builds lkinit's packages and LinuxKit images without Docker.
+pub mod bundle;
 pub mod oci;
 pub mod tarball;
 pub mod tree;
+pub mod yaml;
