@@ -2,6 +2,7 @@
 //! Builds lkinit's packages and LinuxKit images without Docker.
 pub mod bundle;
 pub mod oci;
+pub mod packages;
 pub mod tarball;
 pub mod tree;
 pub mod yaml;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use pkg::bundle::{self, Described};
-use pkg::yaml;
+use pkg::{packages, tarball, yaml};
 
 /// Builds lkinit's packages and LinuxKit images without Docker.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Bundles(Bundles),
+    Images(Images),
+    Root(Root),
 }
 
 /// Print what an image would have below /containers, as JSON
@@ -42,9 +44,65 @@ impl Bundles {
     }
 }
 
+/// What the packages are made from
+#[derive(clap::Args)]
+struct Programs {
+    /// The folder of the guest programs
+    #[arg(long, value_name = "DIR", default_value = "target/x86_64-unknown-linux-gnu/guest")]
+    bin: PathBuf,
+    /// A static busybox for users' scripts
+    #[arg(long, value_name = "FILE", default_value = "/bin/busybox")]
+    busybox: PathBuf,
+    /// The architecture the images are for, by Go's name
+    #[arg(long, value_name = "ARCH", default_value = "amd64")]
+    arch: String,
+}
+
+impl Programs {
+    fn inputs(&self) -> packages::Inputs<'_> {
+        packages::Inputs { bin: &self.bin, busybox: &self.busybox, architecture: &self.arch }
+    }
+}
+
+/// Write our packages as OCI image-layout tars, for `linuxkit cache import`
+#[derive(clap::Args)]
+struct Images {
+    #[command(flatten)]
+    programs: Programs,
+    /// Where NAME.tar is written
+    #[arg(long, value_name = "DIR", default_value = "target/images")]
+    out: PathBuf,
+}
+
+impl Images {
+    fn run(&self) -> Result<()> {
+        for path in packages::write_all(&self.programs.inputs(), &self.out)? {
+            println!("{}", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// Print the files of one of our packages as a tar
+#[derive(clap::Args)]
+struct Root {
+    /// init, metadata, vsudd or sysctl
+    name: String,
+    #[command(flatten)]
+    programs: Programs,
+}
+
+impl Root {
+    fn run(&self) -> Result<()> {
+        tarball::write(&packages::tree(&self.name, &self.programs.inputs())?, std::io::stdout().lock())
+    }
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bundles(args) => args.run(),
+        Command::Images(args) => args.run(),
+        Command::Root(args) => args.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
