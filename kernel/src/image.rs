@@ -45,18 +45,12 @@ const UNREAD: &[&str] = &["modules.symbols", "modules.symbols.bin"];
 /// The same package gives the same bytes.
 pub fn build(package: &Path, work: &Path, storage: Storage) -> Result<Kernel> {
     let modules = modules_folder(package)?;
-    let release = modules
-        .file_name()
-        .and_then(|name| name.to_str())
-        .context("a kernel release is text")?
-        .to_owned();
-    let image = [
-        modules.join("vmlinuz"),
-        package.join("boot").join(format!("vmlinuz-{release}")),
-    ]
-    .into_iter()
-    .find(|path| path.exists())
-    .with_context(|| format!("{} has no vmlinuz for {release}", package.display()))?;
+    let release =
+        modules.file_name().and_then(|name| name.to_str()).context("a kernel release is text")?.to_owned();
+    let image = [modules.join("vmlinuz"), package.join("boot").join(format!("vmlinuz-{release}"))]
+        .into_iter()
+        .find(|path| path.exists())
+        .with_context(|| format!("{} has no vmlinuz for {release}", package.display()))?;
     if work.exists() {
         fs::remove_dir_all(work).with_context(|| format!("emptying {}", work.display()))?;
     }
@@ -86,12 +80,7 @@ pub fn build(package: &Path, work: &Path, storage: Storage) -> Result<Kernel> {
     fs::copy(&image, &kernel)?;
     let tar = work.join("kernel.tar");
     write_tar(&some.base, &tar).with_context(|| format!("writing {}", tar.display()))?;
-    Ok(Kernel {
-        release,
-        kernel,
-        tar,
-        absent: selection.absent,
-    })
+    Ok(Kernel { release, kernel, tar, absent: selection.absent })
 }
 
 /// `/lib/modules/RELEASE` of the package; newer ones have it under `/usr`.
@@ -100,23 +89,13 @@ fn modules_folder(package: &Path) -> Result<PathBuf> {
         let Ok(entries) = fs::read_dir(package.join(lib)) else {
             continue;
         };
-        let mut found = entries
-            .map(|e| Ok(e?.path()))
-            .collect::<io::Result<Vec<_>>>()?;
-        ensure!(
-            found.len() == 1,
-            "{} has {} kernels below {lib}, not one",
-            package.display(),
-            found.len()
-        );
+        let mut found = entries.map(|e| Ok(e?.path())).collect::<io::Result<Vec<_>>>()?;
+        ensure!(found.len() == 1, "{} has {} kernels below {lib}, not one", package.display(), found.len());
         if let Some(path) = found.pop() {
             return Ok(path);
         }
     }
-    bail!(
-        "{} has no lib/modules: not a kernel package",
-        package.display()
-    )
+    bail!("{} has no lib/modules: not a kernel package", package.display())
 }
 
 /// A folder laid out like `/`, with `/lib/modules/RELEASE` in it.
@@ -129,10 +108,7 @@ impl Tree {
     fn new(base: &Path, release: &str) -> Result<Self> {
         let dir = base.join("lib/modules").join(release);
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        Ok(Self {
-            base: base.to_owned(),
-            dir,
-        })
+        Ok(Self { base: base.to_owned(), dir })
     }
 
     /// Takes `file` over from another tree: a hard link where that works.
@@ -159,28 +135,18 @@ impl Tree {
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent)?;
         }
-        run(Command::new(program)
-            .arg("-dc")
-            .arg(from.join(file))
-            .stdout(File::create(&to)?))
+        run(Command::new(program).arg("-dc").arg(from.join(file)).stdout(File::create(&to)?))
     }
 
     /// `modules.order` of what stayed: depmod sorts by it, and warns of every
     /// line that names no file.
     fn write_order(&self, from: &Path, storage: Storage) -> Result<()> {
-        let kept: Vec<_> = files_below(&self.dir)?
-            .iter()
-            .map(|f| f.display().to_string())
-            .collect();
+        let kept: Vec<_> = files_below(&self.dir)?.iter().map(|f| f.display().to_string()).collect();
         let mut order = File::create(self.dir.join("modules.order"))?;
         for line in fs::read_to_string(from.join("modules.order"))?.lines() {
             let name = module_name(line);
             if kept.iter().any(|file| module_name(file) == name) {
-                let line = if storage == Storage::Plain {
-                    plain_name(line)
-                } else {
-                    line
-                };
+                let line = if storage == Storage::Plain { plain_name(line) } else { line };
                 writeln!(order, "{line}")?;
             }
         }
@@ -188,10 +154,7 @@ impl Tree {
     }
 
     fn depmod(&self, release: &str) -> Result<()> {
-        run(Command::new(depmod())
-            .arg("-b")
-            .arg(&self.base)
-            .arg(release))?;
+        run(Command::new(depmod()).arg("-b").arg(&self.base).arg(release))?;
         for table in UNREAD {
             fs::remove_file(self.dir.join(table))?;
         }
@@ -201,15 +164,11 @@ impl Tree {
 
 /// depmod is an administrator's program: a user's PATH may not have its folder.
 fn depmod() -> &'static str {
-    ["/usr/sbin/depmod", "/sbin/depmod"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .unwrap_or("depmod")
+    ["/usr/sbin/depmod", "/sbin/depmod"].into_iter().find(|path| Path::new(path).exists()).unwrap_or("depmod")
 }
 
 fn plain_name(file: &str) -> &str {
-    file.find(".ko")
-        .map_or(file, |at| &file[..at + ".ko".len()])
+    file.find(".ko").map_or(file, |at| &file[..at + ".ko".len()])
 }
 
 fn run(command: &mut Command) -> Result<()> {
@@ -220,12 +179,7 @@ fn run(command: &mut Command) -> Result<()> {
         .and_then(|child| child.wait_with_output())
         .with_context(|| format!("running {command:?}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}\n{}",
-        output.status,
-        said.trim_end()
-    );
+    ensure!(output.status.success(), "{command:?}: {}\n{}", output.status, said.trim_end());
     Ok(())
 }
 
@@ -309,10 +263,7 @@ mod tests {
     fn a_package_with_no_modules_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let error = build(dir.path(), &dir.path().join("work"), Storage::default()).unwrap_err();
-        assert!(
-            error.to_string().contains("not a kernel package"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("not a kernel package"), "{error}");
     }
 
     #[test]

@@ -49,9 +49,7 @@ impl Index {
         for line in dep.lines() {
             if let Some((file, needs)) = line.split_once(':') {
                 let needs = needs.split_whitespace().map(str::to_owned).collect();
-                index
-                    .files
-                    .insert(module_name(file), (file.to_owned(), needs));
+                index.files.insert(module_name(file), (file.to_owned(), needs));
             }
         }
         for line in alias.lines() {
@@ -65,14 +63,8 @@ impl Index {
         for line in softdep.lines() {
             let mut words = line.split_whitespace();
             if let (Some("softdep"), Some(module)) = (words.next(), words.next()) {
-                let others = words
-                    .filter(|w| !w.ends_with(':'))
-                    .map(|w| w.replace('-', "_"));
-                index
-                    .soft
-                    .entry(module.replace('-', "_"))
-                    .or_default()
-                    .extend(others);
+                let others = words.filter(|w| !w.ends_with(':')).map(|w| w.replace('-', "_"));
+                index.soft.entry(module.replace('-', "_")).or_default().extend(others);
             }
         }
         index.builtin = builtin.lines().map(module_name).collect();
@@ -81,10 +73,7 @@ impl Index {
 
     /// The files of `names`, with everything they need, hard or soft.
     pub fn select<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Selection {
-        let mut selection = Selection {
-            files: BTreeSet::new(),
-            absent: Vec::new(),
-        };
+        let mut selection = Selection { files: BTreeSet::new(), absent: Vec::new() };
         let mut queue = Vec::new();
         for name in names {
             let found = self.resolve(name);

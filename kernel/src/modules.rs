@@ -54,18 +54,13 @@ pub const WANTED: &[Group] = &[
     },
     Group {
         why: "processor instructions for the ciphers and checksums of filesystems, disks and tunnels",
-        names: &[
-            "aesni_intel",
-            "crc32c_intel",
-            "crc32_pclmul",
-            "ghash_clmulni_intel",
-        ],
+        names: &["aesni_intel", "crc32c_intel", "crc32_pclmul", "ghash_clmulni_intel"],
     },
     Group {
         why: "filesystems: the root of every image format, config drives, LinuxKit's format package",
         names: &[
-            "overlay", "squashfs", "erofs", "isofs", "udf", "ext4", "xfs", "btrfs", "vfat",
-            "exfat", "fuse", "9p",
+            "overlay", "squashfs", "erofs", "isofs", "udf", "ext4", "xfs", "btrfs", "vfat", "exfat", "fuse",
+            "9p",
         ],
     },
     Group {
@@ -98,9 +93,7 @@ pub const WANTED: &[Group] = &[
     },
     Group {
         why: "network cards of the clouds and of emulators",
-        names: &[
-            "ena", "gve", "ixgbevf", "vmxnet3", "e1000", "e1000e", "8139cp",
-        ],
+        names: &["ena", "gve", "ixgbevf", "vmxnet3", "e1000", "e1000e", "8139cp"],
     },
     Group {
         why: "vsock, guest and loopback",
@@ -130,19 +123,9 @@ pub const WANTED: &[Group] = &[
     },
     Group {
         why: "talking to the hypervisor: power button, its configuration, its clock, a panic",
-        names: &[
-            "button",
-            "evdev",
-            "qemu_fw_cfg",
-            "ptp_kvm",
-            "pvpanic_pci",
-            "vmw_balloon",
-        ],
+        names: &["button", "evdev", "qemu_fw_cfg", "ptp_kvm", "pvpanic_pci", "vmw_balloon"],
     },
-    Group {
-        why: "watchdogs, emulated and in software",
-        names: &["i6300esb", "wdat_wdt", "softdog"],
-    },
+    Group { why: "watchdogs, emulated and in software", names: &["i6300esb", "wdat_wdt", "softdog"] },
     Group {
         why: "packet filters that container engines and firewalls set up: iptables",
         names: &[
@@ -198,13 +181,7 @@ pub const WANTED: &[Group] = &[
     },
     Group {
         why: "what ss asks the kernel about sockets",
-        names: &[
-            "inet_diag",
-            "tcp_diag",
-            "udp_diag",
-            "unix_diag",
-            "vsock_diag",
-        ],
+        names: &["inet_diag", "tcp_diag", "udp_diag", "unix_diag", "vsock_diag"],
     },
 ];
 
@@ -221,10 +198,7 @@ mod tests {
             assert!(!group.why.is_empty());
             for name in group.names {
                 assert!(seen.insert(*name), "{name} is listed twice");
-                assert!(
-                    !name.contains('-'),
-                    "{name}: the kernel's own names have underscores"
-                );
+                assert!(!name.contains('-'), "{name}: the kernel's own names have underscores");
             }
         }
     }

@@ -93,10 +93,7 @@ impl Suite {
         fs::create_dir_all(cache).with_context(|| format!("making {}", cache.display()))?;
         // apt changes its working directory: the paths it is given are absolute.
         let cache = cache.canonicalize()?;
-        Ok(Self {
-            name: name.to_owned(),
-            dir: cache.join(name),
-        })
+        Ok(Self { name: name.to_owned(), dir: cache.join(name) })
     }
 
     /// The folder that caches this suite.
@@ -112,8 +109,7 @@ impl Suite {
         fs::create_dir_all(&self.dir).with_context(|| format!("making {}", self.dir.display()))?;
         // Two builds at once would write the same lists and folders.
         let lock = fs::File::create(self.dir.join("lock"))?;
-        lock.lock()
-            .with_context(|| format!("locking {}", self.dir.display()))?;
+        lock.lock().with_context(|| format!("locking {}", self.dir.display()))?;
 
         let path = self.dir.join(format!("root-{name}"));
         let stamp = self.dir.join(format!("root-{name}.stamp"));
@@ -124,9 +120,7 @@ impl Suite {
         let found = self
             .resolve(packages, follow)
             .and_then(|found| self.download(&found).map(|()| found))
-            .with_context(|| {
-                format!("fetching {} from Debian {}", packages.join(", "), self.name)
-            })?;
+            .with_context(|| format!("fetching {} from Debian {}", packages.join(", "), self.name))?;
 
         // The stamp goes first and comes back last: what is half done has none.
         let fresh = self.dir.join(format!("root-{name}.new"));
@@ -159,17 +153,10 @@ impl Suite {
         let mut seen: BTreeSet<String> = packages.iter().map(|&p| p.to_owned()).collect();
         let mut wanted: Vec<String> = seen.iter().cloned().collect();
         while !wanted.is_empty() {
-            let text = run(self
-                .apt("apt-cache")
-                .args(["show", "--no-all-versions"])
-                .args(&wanted))?;
+            let text = run(self.apt("apt-cache").args(["show", "--no-all-versions"]).args(&wanted))?;
             let level = parse_packages(&text);
             for name in &wanted {
-                ensure!(
-                    level.iter().any(|p| p.name == *name),
-                    "Debian {} has no package {name}",
-                    self.name
-                );
+                ensure!(level.iter().any(|p| p.name == *name), "Debian {} has no package {name}", self.name);
             }
             wanted.clear();
             for depends in level.iter().flat_map(|p| &p.depends) {
@@ -193,11 +180,7 @@ impl Suite {
             return Ok(());
         }
         eprintln!("debian {}: downloading {}", self.name, missing.join(" "));
-        run(self
-            .apt("apt-get")
-            .current_dir(self.archives())
-            .arg("download")
-            .args(&missing))?;
+        run(self.apt("apt-get").current_dir(self.archives()).arg("download").args(&missing))?;
         Ok(())
     }
 
@@ -205,10 +188,7 @@ impl Suite {
     /// an index that is older may name packages the mirror has dropped.
     fn update(&self) -> Result<()> {
         let stamp = self.dir.join("index.stamp");
-        let age = fs::metadata(&stamp)
-            .and_then(|m| m.modified())
-            .ok()
-            .and_then(|t| t.elapsed().ok());
+        let age = fs::metadata(&stamp).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
         if age.is_some_and(|age| age.as_secs() < 24 * 3600) {
             return Ok(());
         }
@@ -226,12 +206,8 @@ impl Suite {
         eprintln!("debian {}: reading the package index", self.name);
         let mut apt = self.apt("apt-get");
         apt.args(["update", "--error-on=any"]);
-        run(&mut apt).with_context(|| {
-            format!(
-                "is the mirror of this machine ({}) reachable?",
-                mirrors.main
-            )
-        })?;
+        run(&mut apt)
+            .with_context(|| format!("is the mirror of this machine ({}) reachable?", mirrors.main))?;
         fs::write(&stamp, "")?;
         Ok(())
     }
@@ -294,9 +270,7 @@ impl Mirrors {
         let mut security = None;
         for line in targets.lines() {
             let mut words = line.split_whitespace();
-            let (Some(uri), Some(release), Some("main")) =
-                (words.next(), words.next(), words.next())
-            else {
+            let (Some(uri), Some(release), Some("main")) = (words.next(), words.next(), words.next()) else {
                 continue;
             };
             let is = |uri: &str, name| uri.trim_end_matches('/').ends_with(name);
@@ -308,10 +282,7 @@ impl Mirrors {
                 main = Some(uri);
             }
         }
-        Some(Self {
-            main: main?.to_owned(),
-            security,
-        })
+        Some(Self { main: main?.to_owned(), security })
     }
 
     fn sources(&self, suite: &str) -> String {
@@ -345,10 +316,7 @@ fn parse_packages(text: &str) -> Vec<Package> {
 
 fn parse_package(record: &str) -> Option<Package> {
     let field = |name: &str| {
-        record
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-            .map(str::trim)
+        record.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::trim)
     };
     let depends = ["Pre-Depends", "Depends"]
         .into_iter()
@@ -372,9 +340,7 @@ fn read_stamp(stamp: &Path, request: &str) -> Option<Vec<(String, String)>> {
     if lines.next()? != request {
         return None;
     }
-    lines
-        .map(|l| l.split_once(' ').map(|(n, v)| (n.to_owned(), v.to_owned())))
-        .collect()
+    lines.map(|l| l.split_once(' ').map(|(n, v)| (n.to_owned(), v.to_owned()))).collect()
 }
 
 fn write_stamp(stamp: &Path, request: &str, packages: &[(String, String)]) -> Result<()> {
@@ -389,10 +355,8 @@ fn write_stamp(stamp: &Path, request: &str, packages: &[(String, String)]) -> Re
 /// part of the error.
 pub fn run(command: &mut Command) -> Result<String> {
     let shown = format!("{command:?}").replace('"', "");
-    let output = command
-        .stdin(std::process::Stdio::null())
-        .output()
-        .with_context(|| format!("running {shown}"))?;
+    let output =
+        command.stdin(std::process::Stdio::null()).output().with_context(|| format!("running {shown}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{shown}: {}\n{}", output.status, said.trim_end());
@@ -413,19 +377,10 @@ mod tests {
                        https://other.example/debian/ bookworm stable\n";
         let mirrors = Mirrors::parse(targets).unwrap();
         assert_eq!(mirrors.main, "http://mirror.example/debian/");
-        assert_eq!(
-            mirrors.security.as_deref(),
-            Some("http://mirror.example/debian-security/")
-        );
+        assert_eq!(mirrors.security.as_deref(), Some("http://mirror.example/debian-security/"));
         let sources = mirrors.sources("trixie");
-        assert!(
-            sources.contains("http://mirror.example/debian/ trixie main"),
-            "{sources}"
-        );
-        assert!(
-            sources.contains("debian-security/ trixie-security main"),
-            "{sources}"
-        );
+        assert!(sources.contains("http://mirror.example/debian/ trixie main"), "{sources}");
+        assert!(sources.contains("debian-security/ trixie-security main"), "{sources}");
     }
 
     #[test]
@@ -433,10 +388,7 @@ mod tests {
         let mirrors = Mirrors::parse("http://cache.example/deb/ stable main\n").unwrap();
         assert_eq!(mirrors.main, "http://cache.example/deb/");
         assert_eq!(mirrors.security, None);
-        assert_eq!(
-            Mirrors::parse("https://apt.example.com/ nodistro main\n"),
-            None
-        );
+        assert_eq!(Mirrors::parse("https://apt.example.com/ nodistro main\n"), None);
     }
 
     #[test]
@@ -463,16 +415,9 @@ mod tests {
 
     #[test]
     fn the_upstream_version_has_no_epoch_and_no_revision() {
-        let packages = [
-            ("a", "1.6.20~ds1-1+deb12u3"),
-            ("b", "1:1.35.0-4"),
-            ("c", "6.12.117-1"),
-        ];
+        let packages = [("a", "1.6.20~ds1-1+deb12u3"), ("b", "1:1.35.0-4"), ("c", "6.12.117-1")];
         let packages = packages.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec();
-        let root = Root {
-            path: PathBuf::new(),
-            packages,
-        };
+        let root = Root { path: PathBuf::new(), packages };
         assert_eq!(root.upstream_version("a"), Some("1.6.20"));
         assert_eq!(root.upstream_version("b"), Some("1.35.0"));
         assert_eq!(root.upstream_version("c"), Some("6.12.117"));

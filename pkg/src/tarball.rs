@@ -22,9 +22,7 @@ const OPAQUE: &str = ".wh..wh..opq";
 pub fn apply(tree: &mut Tree, tar: &Bytes) -> Result<()> {
     apply_from(tree, Cursor::new(tar), |start, len| {
         let start = usize::try_from(start)?;
-        Ok(Content::Memory(
-            tar.slice(start..start + usize::try_from(len)?),
-        ))
+        Ok(Content::Memory(tar.slice(start..start + usize::try_from(len)?)))
     })
 }
 
@@ -32,19 +30,10 @@ pub fn apply(tree: &mut Tree, tar: &Bytes) -> Result<()> {
 /// contents are read from that file when they are needed.
 pub fn apply_file(tree: &mut Tree, path: &Path, offset: u64, len: u64) -> Result<()> {
     let file = File::open(path)?;
-    let window = Window {
-        file: io::BufReader::new(file),
-        start: offset,
-        at: 0,
-        len,
-    };
+    let window = Window { file: io::BufReader::new(file), start: offset, at: 0, len };
     let path: Arc<Path> = path.into();
     apply_from(tree, window, |start, len| {
-        Ok(Content::File {
-            path: path.clone(),
-            offset: offset + start,
-            len,
-        })
+        Ok(Content::File { path: path.clone(), offset: offset + start, len })
     })
 }
 
@@ -61,16 +50,10 @@ fn apply_from<R: Read + Seek>(
     content: impl Fn(u64, u64) -> Result<Content>,
 ) -> Result<()> {
     let mut changes = Vec::new();
-    for entry in Archive::new(tar)
-        .entries_with_seek()
-        .context("cannot read tar")?
-    {
+    for entry in Archive::new(tar).entries_with_seek().context("cannot read tar")? {
         let mut entry = entry.context("cannot read tar")?;
         let path = text(&entry.path_bytes())?;
-        let (parent, name) = path
-            .trim_end_matches('/')
-            .rsplit_once('/')
-            .unwrap_or(("", &path));
+        let (parent, name) = path.trim_end_matches('/').rsplit_once('/').unwrap_or(("", &path));
         if name == OPAQUE {
             tree.clear(parent)?;
             continue;
@@ -85,16 +68,13 @@ fn apply_from<R: Read + Seek>(
             None => bail!("{path}: a link without a target"),
         };
         let device = || -> Result<_> {
-            Ok((
-                header.device_major()?.unwrap_or_default(),
-                header.device_minor()?.unwrap_or_default(),
-            ))
+            Ok((header.device_major()?.unwrap_or_default(), header.device_minor()?.unwrap_or_default()))
         };
         let kind = match header.entry_type() {
             EntryType::Directory => Kind::Dir,
-            EntryType::Regular | EntryType::Continuous => Kind::File(
-                content(entry.raw_file_position(), entry.size()).with_context(|| path.clone())?,
-            ),
+            EntryType::Regular | EntryType::Continuous => {
+                Kind::File(content(entry.raw_file_position(), entry.size()).with_context(|| path.clone())?)
+            }
             EntryType::GNUSparse => {
                 let mut all = Vec::new();
                 entry.read_to_end(&mut all)?;
@@ -143,8 +123,7 @@ pub fn write(tree: &Tree, out: impl Write) -> Result<()> {
     let mut builder = Builder::new(out);
     let mut links: HashMap<*const Node, &str> = HashMap::new();
     for (path, node) in tree.iter() {
-        append(&mut builder, &mut links, path, node)
-            .with_context(|| format!("cannot write {path}"))?;
+        append(&mut builder, &mut links, path, node).with_context(|| format!("cannot write {path}"))?;
     }
     builder.into_inner()?.flush()?;
     Ok(())
@@ -209,9 +188,7 @@ impl Read for Window {
         if self.at == 0 {
             self.file.seek(SeekFrom::Start(self.start))?;
         }
-        let left = usize::try_from(self.len.saturating_sub(self.at))
-            .unwrap_or(usize::MAX)
-            .min(buf.len());
+        let left = usize::try_from(self.len.saturating_sub(self.at)).unwrap_or(usize::MAX).min(buf.len());
         let n = self.file.read(&mut buf[..left])?;
         self.at += n as u64;
         Ok(n)
@@ -223,10 +200,7 @@ impl Seek for Window {
         let SeekFrom::Current(by) = to else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        self.at = self
-            .at
-            .checked_add_signed(by)
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        self.at = self.at.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?;
         self.file.seek_relative(by)?;
         Ok(self.at)
     }
@@ -251,9 +225,7 @@ mod tests {
             } else {
                 EntryType::Regular
             });
-            builder
-                .append_data(&mut header, name, content.as_bytes())
-                .unwrap();
+            builder.append_data(&mut header, name, content.as_bytes()).unwrap();
         }
         builder.into_inner().unwrap().into()
     }
@@ -267,26 +239,11 @@ mod tests {
         let mut tree = Tree::new();
         apply(
             &mut tree,
-            &tar(&[
-                ("a/", ""),
-                ("a/1", "x"),
-                ("a/2", "x"),
-                ("b/", ""),
-                ("b/old", "x"),
-                ("c", "x"),
-            ]),
+            &tar(&[("a/", ""), ("a/1", "x"), ("a/2", "x"), ("b/", ""), ("b/old", "x"), ("c", "x")]),
         )
         .unwrap();
-        apply(
-            &mut tree,
-            &tar(&[
-                ("a/.wh.1", ""),
-                ("b/new", "x"),
-                ("b/.wh..wh..opq", ""),
-                (".wh.c", ""),
-            ]),
-        )
-        .unwrap();
+        apply(&mut tree, &tar(&[("a/.wh.1", ""), ("b/new", "x"), ("b/.wh..wh..opq", ""), (".wh.c", "")]))
+            .unwrap();
         assert_eq!(paths(&tree), ["a", "a/2", "b", "b/new"]);
     }
 
@@ -300,11 +257,7 @@ mod tests {
         tree.symlink("soft", &long).unwrap();
         tree.insert(
             "c",
-            Node {
-                uid: 3,
-                gid: 3_000_000,
-                ..Node::new(0o600, Kind::Char { major: 5, minor: 1 })
-            },
+            Node { uid: 3, gid: 3_000_000, ..Node::new(0o600, Kind::Char { major: 5, minor: 1 }) },
         )
         .unwrap();
         tree.insert("p", Node::new(0o600, Kind::Fifo)).unwrap();
@@ -312,10 +265,7 @@ mod tests {
         write(&tree, &mut first).unwrap();
         let mut again = Tree::new();
         apply(&mut again, &first.clone().into()).unwrap();
-        assert!(Arc::ptr_eq(
-            again.get("hard").unwrap(),
-            again.get(&long).unwrap()
-        ));
+        assert!(Arc::ptr_eq(again.get("hard").unwrap(), again.get(&long).unwrap()));
         assert_eq!(again.get("c").unwrap().gid, 3_000_000);
         let mut second = Vec::new();
         write(&again, &mut second).unwrap();

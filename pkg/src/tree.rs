@@ -35,18 +35,9 @@ pub enum Content {
 impl Content {
     /// The whole of a file on disk.
     pub fn from_path(path: &Path) -> Result<Self> {
-        let meta =
-            std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-        ensure!(
-            meta.is_file(),
-            "cannot use {}: not a regular file",
-            path.display()
-        );
-        Ok(Self::File {
-            path: path.into(),
-            offset: 0,
-            len: meta.len(),
-        })
+        let meta = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(meta.is_file(), "cannot use {}: not a regular file", path.display());
+        Ok(Self::File { path: path.into(), offset: 0, len: meta.len() })
     }
 
     /// Size in bytes.
@@ -72,9 +63,7 @@ impl Content {
                     file.seek(SeekFrom::Start(*offset))?;
                     Ok(file.take(*len))
                 };
-                Ok(Box::new(open().with_context(|| {
-                    format!("cannot read {}", path.display())
-                })?))
+                Ok(Box::new(open().with_context(|| format!("cannot read {}", path.display()))?))
             }
         }
     }
@@ -84,10 +73,7 @@ impl Content {
         if let Self::Memory(bytes) = self {
             return Ok(out.write_all(bytes)?);
         }
-        let copied = io::copy(
-            &mut io::BufReader::with_capacity(256 << 10, self.open()?),
-            out,
-        )?;
+        let copied = io::copy(&mut io::BufReader::with_capacity(256 << 10, self.open()?), out)?;
         ensure!(copied == self.len(), "{self:?} ended after {copied} bytes");
         Ok(())
     }
@@ -154,13 +140,7 @@ pub struct Node {
 impl Node {
     /// A node of root's, dated 1970: what reproducible images are made of.
     pub fn new(mode: u32, kind: Kind) -> Self {
-        Self {
-            mode,
-            uid: 0,
-            gid: 0,
-            mtime: 0,
-            kind,
-        }
+        Self { mode, uid: 0, gid: 0, mtime: 0, kind }
     }
 
     /// Whether it is a directory.
@@ -190,10 +170,7 @@ impl Tree {
     pub fn insert(&mut self, path: &str, node: impl Into<Arc<Node>>) -> Result<()> {
         let node = node.into();
         let Some(path) = self.place(path)? else {
-            ensure!(
-                node.is_dir(),
-                "the root of a tree cannot be anything but a directory"
-            );
+            ensure!(node.is_dir(), "the root of a tree cannot be anything but a directory");
             return Ok(());
         };
         if !node.is_dir() {
@@ -220,9 +197,7 @@ impl Tree {
 
     /// A second name, `path`, for what is at `target`.
     pub fn hard_link(&mut self, path: &str, target: &str) -> Result<()> {
-        let found = self
-            .place(target)?
-            .and_then(|t| self.nodes.get(&t).cloned());
+        let found = self.place(target)?.and_then(|t| self.nodes.get(&t).cloned());
         let Some(node) = found.filter(|n| !n.is_dir()) else {
             bail!("cannot link {path}: {target} is not a file of this tree");
         };
@@ -271,18 +246,13 @@ impl Tree {
     /// would.
     pub fn graft(&mut self, prefix: &str, other: &Tree) -> Result<()> {
         let prefix = prefix.trim_matches('/');
-        other
-            .iter()
-            .try_for_each(|(path, node)| self.insert(&format!("{prefix}/{path}"), node.clone()))
+        other.iter().try_for_each(|(path, node)| self.insert(&format!("{prefix}/{path}"), node.clone()))
     }
 
     fn remove_below(&mut self, path: &str) {
         // '0' is the byte after '/': this range is what starts with "path/".
-        let below: Vec<_> = self
-            .nodes
-            .range(format!("{path}/")..format!("{path}0"))
-            .map(|(p, _)| p.clone())
-            .collect();
+        let below: Vec<_> =
+            self.nodes.range(format!("{path}/")..format!("{path}0")).map(|(p, _)| p.clone()).collect();
         for path in below {
             self.nodes.remove(&path);
         }
@@ -291,14 +261,8 @@ impl Tree {
     /// Where `path` lies once its parents' links are followed, with the
     /// parents made; None is the root.
     fn place(&mut self, path: &str) -> Result<Option<String>> {
-        let mut parts: Vec<_> = path
-            .split('/')
-            .filter(|p| !p.is_empty() && *p != ".")
-            .collect();
-        ensure!(
-            !parts.contains(&".."),
-            "{path}: a path in an image may not contain .."
-        );
+        let mut parts: Vec<_> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+        ensure!(!parts.contains(&".."), "{path}: a path in an image may not contain ..");
         let Some(name) = parts.pop() else {
             return Ok(None);
         };
@@ -308,10 +272,7 @@ impl Tree {
             Some(node) if node.is_dir() => parent,
             _ => self.resolve(&parent)?,
         };
-        ensure!(
-            self.nodes.get(&parent).is_none_or(|n| n.is_dir()),
-            "{path}: {parent} is not a directory"
-        );
+        ensure!(self.nodes.get(&parent).is_none_or(|n| n.is_dir()), "{path}: {parent} is not a directory");
         self.make_dirs(&parent);
         Ok(Some(join(&parent, name)))
     }
@@ -320,8 +281,7 @@ impl Tree {
         let ends = path.match_indices('/').map(|(i, _)| i).chain([path.len()]);
         for parent in ends.map(|end| &path[..end]).filter(|p| !p.is_empty()) {
             if !self.nodes.contains_key(parent) {
-                self.nodes
-                    .insert(parent.into(), Node::new(0o755, Kind::Dir).into());
+                self.nodes.insert(parent.into(), Node::new(0o755, Kind::Dir).into());
             }
         }
     }
@@ -360,11 +320,7 @@ impl Tree {
 }
 
 fn join(parent: &str, name: &str) -> String {
-    if parent.is_empty() {
-        name.into()
-    } else {
-        format!("{parent}/{name}")
-    }
+    if parent.is_empty() { name.into() } else { format!("{parent}/{name}") }
 }
 
 #[cfg(test)]
@@ -391,26 +347,10 @@ mod tests {
         tree.symlink("out", "../../../etc").unwrap();
         tree.file("bin/x", 0o755, "x").unwrap();
         tree.file("out/passwd", 0o644, "x").unwrap();
-        assert_eq!(
-            paths(&tree),
-            [
-                "bin",
-                "etc",
-                "etc/passwd",
-                "out",
-                "usr",
-                "usr/bin",
-                "usr/bin/x"
-            ]
-        );
+        assert_eq!(paths(&tree), ["bin", "etc", "etc/passwd", "out", "usr", "usr/bin", "usr/bin/x"]);
         assert!(tree.lookup("/bin/x").is_some());
         tree.symlink("loop", "loop").unwrap();
-        assert!(
-            tree.file("loop/x", 0o644, "")
-                .unwrap_err()
-                .to_string()
-                .contains("too many")
-        );
+        assert!(tree.file("loop/x", 0o644, "").unwrap_err().to_string().contains("too many"));
     }
 
     #[test]
@@ -418,12 +358,7 @@ mod tests {
         let mut tree = Tree::new();
         assert!(tree.file("a/../../b", 0o644, "").is_err());
         tree.file("f", 0o644, "").unwrap();
-        assert!(
-            tree.file("f/x", 0o644, "")
-                .unwrap_err()
-                .to_string()
-                .contains("f is not a directory")
-        );
+        assert!(tree.file("f/x", 0o644, "").unwrap_err().to_string().contains("f is not a directory"));
         assert!(tree.symlink("/", "x").is_err());
         assert!(tree.hard_link("g", "nothing").is_err());
     }
@@ -447,9 +382,7 @@ mod tests {
         tree.hard_link("b", "a").unwrap();
         assert!(Arc::ptr_eq(tree.get("a").unwrap(), tree.get("b").unwrap()));
         tree.file("a", 0o644, "new").unwrap();
-        let Kind::File(content) = &tree.get("b").unwrap().kind else {
-            panic!()
-        };
+        let Kind::File(content) = &tree.get("b").unwrap().kind else { panic!() };
         assert_eq!(content.read().unwrap().as_ref(), b"old");
     }
 }

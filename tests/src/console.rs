@@ -49,16 +49,10 @@ pub struct Console {
 impl Console {
     /// Reads `from` on a thread until it ends, and writes what comes, line for
     /// line and with its time, to `transcript`.
-    pub fn read(
-        from: impl Read + Send + 'static,
-        transcript: File,
-        start: Instant,
-    ) -> io::Result<Self> {
+    pub fn read(from: impl Read + Send + 'static, transcript: File, start: Instant) -> io::Result<Self> {
         let console = Self::default();
         let reader = console.clone();
-        thread::Builder::new()
-            .name("console".into())
-            .spawn(move || reader.run(from, transcript, start))?;
+        thread::Builder::new().name("console".into()).spawn(move || reader.run(from, transcript, start))?;
         Ok(console)
     }
 
@@ -112,18 +106,12 @@ impl Console {
         let mut state = self.state();
         loop {
             if let Some(groups) = wanted.captures_at(&state.text, *cursor) {
-                let all = groups
-                    .iter()
-                    .map(|g| g.map_or("", |g| g.as_str()).to_owned())
-                    .collect();
+                let all = groups.iter().map(|g| g.map_or("", |g| g.as_str()).to_owned()).collect();
                 *cursor = groups.get(0).map_or(*cursor, |whole| whole.end());
                 return Found::Match(all);
             }
             if let Some(found) = fatal.and_then(|fatal| fatal.find_at(&state.text, *cursor)) {
-                let line = state.text[found.start()..]
-                    .lines()
-                    .next()
-                    .unwrap_or_default();
+                let line = state.text[found.start()..].lines().next().unwrap_or_default();
                 return Found::Fatal(line.to_owned());
             }
             if state.ended {
@@ -153,9 +141,7 @@ impl Console {
         let state = self.state();
         let mut lines = state.lines(state.times.len().saturating_sub(count));
         lines.extend(state.unfinished());
-        let shown = lines
-            .iter()
-            .map(|l| format!("  [{:8.3}] {}\n", l.at.as_secs_f64(), l.text));
+        let shown = lines.iter().map(|l| format!("  [{:8.3}] {}\n", l.at.as_secs_f64(), l.text));
         shown.collect()
     }
 }
@@ -177,20 +163,14 @@ impl State {
         let none = complete.is_empty() && !self.text.starts_with('\n');
         all.skip(from)
             .take(if none { 0 } else { usize::MAX })
-            .map(|(&at, text)| Line {
-                at,
-                text: text.to_owned(),
-            })
+            .map(|(&at, text)| Line { at, text: text.to_owned() })
             .collect()
     }
 
     fn unfinished(&self) -> Option<Line> {
         let rest = &self.text[self.text.rfind('\n').map_or(0, |end| end + 1)..];
         let at = *self.times.last()?;
-        (!rest.is_empty()).then(|| Line {
-            at,
-            text: rest.to_owned(),
-        })
+        (!rest.is_empty()).then(|| Line { at, text: rest.to_owned() })
     }
 }
 
@@ -254,14 +234,8 @@ mod tests {
     #[test]
     fn a_line_has_the_time_of_its_first_byte() {
         let console = console(&["one\ntw", "o\n", "\nrest"]);
-        let line = |at, text: &str| Line {
-            at: Duration::from_secs(at),
-            text: text.into(),
-        };
-        assert_eq!(
-            console.lines(),
-            [line(0, "one"), line(0, "two"), line(2, "")]
-        );
+        let line = |at, text: &str| Line { at: Duration::from_secs(at), text: text.into() };
+        assert_eq!(console.lines(), [line(0, "one"), line(0, "two"), line(2, "")]);
         assert_eq!(console.tail(1), "  [   2.000] rest\n");
         assert_eq!(Console::default().lines(), []);
     }
@@ -280,10 +254,7 @@ mod tests {
     #[test]
     fn a_panic_ends_the_wait_at_once() {
         let console = console(&["boot\nKernel panic - not syncing: x\nmore"]);
-        let (wanted, fatal) = (
-            Regex::new("login").unwrap(),
-            Regex::new("Kernel panic").unwrap(),
-        );
+        let (wanted, fatal) = (Regex::new("login").unwrap(), Regex::new("Kernel panic").unwrap());
         let deadline = Instant::now() + Duration::from_secs(600);
         let found = console.wait(&wanted, Some(&fatal), &mut 0, deadline);
         assert_eq!(found, Found::Fatal("Kernel panic - not syncing: x".into()));
@@ -293,13 +264,7 @@ mod tests {
     fn escape_sequences_and_characters_may_come_in_pieces() {
         let mut cleaner = Cleaner::default();
         let mut text = String::new();
-        for piece in [
-            &b"a\x1b"[..],
-            b"[1;3",
-            b"1mred\x1b[0m\r\n",
-            b"\xc3",
-            b"\xa9 \xff",
-        ] {
+        for piece in [&b"a\x1b"[..], b"[1;3", b"1mred\x1b[0m\r\n", b"\xc3", b"\xa9 \xff"] {
             text += &cleaner.clean(piece);
         }
         assert_eq!(text, "ared\né \u{fffd}");

@@ -48,12 +48,7 @@ pub struct Control {
 impl Control {
     pub(crate) fn new(stream: UnixStream) -> Result<Self> {
         let reader = BufReader::new(stream.try_clone()?);
-        Ok(Self {
-            stream,
-            reader,
-            next: 1,
-            ready: false,
-        })
+        Ok(Self { stream, reader, next: 1, ready: false })
     }
 
     /// Waits for the script before the next command: it is started again with
@@ -71,32 +66,19 @@ impl Control {
         while !self.ready {
             self.ready = self.line(patience)?.trim_end() == "ready";
         }
-        let request = format!(
-            "{id} {} {}\n",
-            limit.as_secs().max(1),
-            BASE64_STANDARD.encode(command)
-        );
-        ensure!(
-            request.len() <= LONGEST,
-            "the command is too long for the serial port"
-        );
+        let request = format!("{id} {} {}\n", limit.as_secs().max(1), BASE64_STANDARD.encode(command));
+        ensure!(request.len() <= LONGEST, "the command is too long for the serial port");
         // The machine keeps the limit; here is a little more, for its answer.
         let deadline = Instant::now() + limit + Duration::from_secs(20);
-        self.stream
-            .write_all(request.as_bytes())
-            .context("writing to the control channel")?;
+        self.stream.write_all(request.as_bytes()).context("writing to the control channel")?;
         let mut encoded = String::new();
         loop {
             let line = self.line(deadline)?;
             let mut words = line.split_whitespace();
             match (words.next(), words.next(), words.next()) {
                 (Some("end"), Some(of), Some(status)) if of == id.to_string() => {
-                    let text =
-                        String::from_utf8_lossy(&BASE64_STANDARD.decode(&encoded)?).into_owned();
-                    return Ok(Output {
-                        status: status.parse()?,
-                        text,
-                    });
+                    let text = String::from_utf8_lossy(&BASE64_STANDARD.decode(&encoded)?).into_owned();
+                    return Ok(Output { status: status.parse()?, text });
                 }
                 // What is left of a command that was given up on.
                 (Some("begin" | "end"), _, _) => encoded.clear(),
@@ -133,17 +115,9 @@ mod tests {
     fn an_answer_is_told_from_the_rest_of_an_older_one() {
         let (ours, mut machine) = UnixStream::pair().unwrap();
         let mut control = Control::new(ours).unwrap();
-        machine
-            .write_all(b"ready\nend 0 143\nbegin 1\nb2s\n=\nend 1 3\n")
-            .unwrap();
+        machine.write_all(b"ready\nend 0 143\nbegin 1\nb2s\n=\nend 1 3\n").unwrap();
         let output = control.run("true", Duration::from_secs(1)).unwrap();
-        assert_eq!(
-            output,
-            Output {
-                status: 3,
-                text: "ok".into()
-            }
-        );
+        assert_eq!(output, Output { status: 3, text: "ok".into() });
         let mut request = String::new();
         BufReader::new(machine).read_line(&mut request).unwrap();
         assert_eq!(request, "1 1 dHJ1ZQ==\n");

@@ -38,8 +38,7 @@ impl Machine {
 
     /// Adds words to the kernel's command line.
     pub fn append(mut self, words: &str) -> Self {
-        self.append
-            .extend(words.split_whitespace().map(str::to_owned));
+        self.append.extend(words.split_whitespace().map(str::to_owned));
         self
     }
 
@@ -106,10 +105,7 @@ impl Machine {
         }
         option("-append", self.append.join(" "));
         for disk in &self.disks {
-            option(
-                "-drive",
-                format!("file={},format=raw,if=virtio", disk.display()),
-            );
+            option("-drive", format!("file={},format=raw,if=virtio", disk.display()));
         }
         words.extend(self.extra.iter().cloned());
         if !self.reboots {
@@ -131,16 +127,11 @@ impl Machine {
     /// The same for a person at a terminal.
     pub fn by_hand(&self) -> String {
         let words = self.words("null");
-        let quoted = words
-            .iter()
-            .map(|word| match word.contains([' ', '(', '|']) {
-                true => format!("'{word}'"),
-                false => word.clone(),
-            });
-        std::iter::once(QEMU.to_owned())
-            .chain(quoted)
-            .collect::<Vec<_>>()
-            .join(" ")
+        let quoted = words.iter().map(|word| match word.contains([' ', '(', '|']) {
+            true => format!("'{word}'"),
+            false => word.clone(),
+        });
+        std::iter::once(QEMU.to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
     }
 }
 

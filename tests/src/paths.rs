@@ -21,11 +21,7 @@ pub fn target() -> PathBuf {
 /// writes.
 pub fn image(name: &str) -> Result<PathBuf> {
     let path = target().join("images").join(format!("{name}.tar"));
-    ensure!(
-        path.exists(),
-        "{} is missing: run `make images`",
-        path.display()
-    );
+    ensure!(path.exists(), "{} is missing: run `make images`", path.display());
     Ok(path)
 }
 
@@ -36,6 +32,5 @@ pub fn fresh_folder(name: &str) -> Result<PathBuf> {
         fs::remove_dir_all(&path).with_context(|| format!("emptying {}", path.display()))?;
     }
     fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
-    path.canonicalize()
-        .with_context(|| format!("finding {}", path.display()))
+    path.canonicalize().with_context(|| format!("finding {}", path.display()))
 }

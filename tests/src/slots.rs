@@ -24,9 +24,7 @@ impl Slot {
         for n in 0..files.len() {
             match files[n].try_lock() {
                 Ok(()) => {
-                    return Ok(Self {
-                        _locks: vec![files.swap_remove(n)],
-                    });
+                    return Ok(Self { _locks: vec![files.swap_remove(n)] });
                 }
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error).context("taking a slot"),
@@ -43,8 +41,7 @@ impl Slot {
     pub fn take_all() -> Result<Self> {
         let locks = locks()?;
         for lock in &locks {
-            lock.lock()
-                .context("waiting for the other machines to end")?;
+            lock.lock().context("waiting for the other machines to end")?;
         }
         Ok(Self { _locks: locks })
     }
@@ -60,9 +57,7 @@ fn locks() -> Result<Vec<File>> {
 }
 
 fn count() -> usize {
-    let asked = std::env::var("LKINIT_TEST_VMS")
-        .ok()
-        .and_then(|n| n.parse().ok());
+    let asked = std::env::var("LKINIT_TEST_VMS").ok().and_then(|n| n.parse().ok());
     let processors = || thread::available_parallelism().map_or(1, usize::from);
     asked.unwrap_or_else(processors).max(1)
 }

@@ -53,18 +53,12 @@ impl Vm {
     /// Boots `machine`, does `test` with it, and ends it. `name` is the folder
     /// below `target/tests` it leaves its transcript in. An error of `test`,
     /// and each failed check, comes back with all that is needed to find out.
-    pub fn run(
-        name: &str,
-        machine: Machine,
-        test: impl FnOnce(&mut Self) -> Result<()>,
-    ) -> Result<()> {
+    pub fn run(name: &str, machine: Machine, test: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let mut vm = Self::start(name, machine)?;
         let result = test(&mut vm);
         match result {
             Err(error) => vm.failures.push(format!("{error:#}")),
-            Ok(()) if !vm.seen => vm
-                .failures
-                .push("the test saw nothing of its machine".into()),
+            Ok(()) if !vm.seen => vm.failures.push("the test saw nothing of its machine".into()),
             Ok(()) => {}
         }
         vm.end();
@@ -130,48 +124,32 @@ impl Vm {
         let wanted = Regex::new(&format!("(?m){regex}"))?;
         let fatal = (!self.machine.may_panic()).then_some(&*FATAL);
         let deadline = Instant::now() + limit;
-        match self
-            .console
-            .wait(&wanted, fatal, &mut self.cursor, deadline)
-        {
+        match self.console.wait(&wanted, fatal, &mut self.cursor, deadline) {
             Found::Match(groups) => {
                 self.seen = true;
                 Ok(groups)
             }
             Found::Fatal(line) => Err(Error::msg(format!("waiting for /{regex}/: {line}"))),
-            Found::Ended => Err(Error::msg(format!(
-                "the machine ended before /{regex}/ came"
-            ))),
-            Found::Late => Err(Error::msg(format!(
-                "/{regex}/ did not come within {limit:?}"
-            ))),
+            Found::Ended => Err(Error::msg(format!("the machine ended before /{regex}/ came"))),
+            Found::Late => Err(Error::msg(format!("/{regex}/ did not come within {limit:?}"))),
         }
     }
 
     /// Types `text` on the console.
     pub fn send(&mut self, text: &str) -> Result<()> {
-        self.input
-            .write_all(text.as_bytes())
-            .context("typing on the console")?;
+        self.input.write_all(text.as_bytes()).context("typing on the console")?;
         self.input.flush().context("typing on the console")
     }
 
     /// Runs `command` inside with `/bin/sh`, whatever its exit status.
     pub fn try_sh(&mut self, command: &str) -> Result<Output> {
-        self.control
-            .run(command, PATIENCE)
-            .with_context(|| format!("running `{command}` inside"))
+        self.control.run(command, PATIENCE).with_context(|| format!("running `{command}` inside"))
     }
 
     /// Runs `command` inside and returns what it printed; it must succeed.
     pub fn sh(&mut self, command: &str) -> Result<String> {
         let output = self.try_sh(command)?;
-        ensure!(
-            output.status == 0,
-            "`{command}` inside: exit status {}\n{}",
-            output.status,
-            output.text
-        );
+        ensure!(output.status == 0, "`{command}` inside: exit status {}\n{}", output.status, output.text);
         Ok(output.text)
     }
 
@@ -203,9 +181,7 @@ impl Vm {
         let deadline = Instant::now() + limit;
         match self.console.wait(&never, None, &mut self.cursor, deadline) {
             Found::Ended => Ok(self.child.wait()?),
-            _ => Err(Error::msg(format!(
-                "the machine still runs after {limit:?}"
-            ))),
+            _ => Err(Error::msg(format!("the machine still runs after {limit:?}"))),
         }
     }
 
@@ -250,10 +226,7 @@ impl Drop for Vm {
 fn accept(listener: &UnixListener) -> Result<Control> {
     let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
     let ready = poll(&mut waiting, PollTimeout::from(30_000_u16))?;
-    ensure!(
-        ready == 1,
-        "it did not open its control channel within 30 s"
-    );
+    ensure!(ready == 1, "it did not open its control channel within 30 s");
     Control::new(listener.accept()?.0)
 }
 
@@ -261,13 +234,8 @@ fn accept(listener: &UnixListener) -> Result<Control> {
 /// its program the name of the file it is in, a dash and a hash.
 fn repeat() -> String {
     let program = std::env::current_exe().ok();
-    let stem = program
-        .as_deref()
-        .and_then(Path::file_stem)
-        .and_then(|s| s.to_str());
-    let file = stem
-        .and_then(|s| s.rsplit_once('-'))
-        .map_or("NAME", |(file, _)| file);
+    let stem = program.as_deref().and_then(Path::file_stem).and_then(|s| s.to_str());
+    let file = stem.and_then(|s| s.rsplit_once('-')).map_or("NAME", |(file, _)| file);
     match std::thread::current().name() {
         Some(name) if name != "main" => {
             format!("cargo test -p tests --test {file} -- --exact {name} --nocapture")

@@ -7,7 +7,7 @@ mod recipes;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::debian::{Follow, Suite};
 use crate::oci::{self, Compression, ImageConfig};
@@ -37,20 +37,13 @@ impl Recipe {
     /// `docker.io/lkinit/NAME:TAG`, and `:latest` for the default version.
     fn references(&self) -> Vec<String> {
         let latest = self.default.then_some("latest");
-        let tags = [self.tag]
-            .into_iter()
-            .chain(latest.filter(|&l| l != self.tag));
-        tags.map(|tag| format!("docker.io/lkinit/{}:{tag}", self.name))
-            .collect()
+        let tags = [self.tag].into_iter().chain(latest.filter(|&l| l != self.tag));
+        tags.map(|tag| format!("docker.io/lkinit/{}:{tag}", self.name)).collect()
     }
 
     /// The default version is `NAME.tar`, another one `NAME-TAG.tar`.
     fn file_name(&self) -> String {
-        if self.default {
-            format!("{}.tar", self.name)
-        } else {
-            format!("{}-{}.tar", self.name, self.tag)
-        }
+        if self.default { format!("{}.tar", self.name) } else { format!("{}-{}.tar", self.name, self.tag) }
     }
 }
 
@@ -63,53 +56,38 @@ struct Source {
 }
 
 /// Where packages come from and images go.
-#[derive(Debug)]
+#[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The folder images are written to.
+    /// Where NAME.tar is written
+    #[arg(long, value_name = "DIR", default_value = "target/images")]
     pub out: PathBuf,
-    /// The folder packages are kept in between runs.
+    /// Where packages are kept between runs
+    #[arg(long, value_name = "DIR", default_value = "target/debian")]
     pub cache: PathBuf,
-    /// How a kernel image stores its modules.
-    pub storage: Storage,
 }
 
 /// Makes every image that is not a kernel; returns the files written.
 pub fn distro(options: &Options) -> Result<Vec<PathBuf>> {
-    recipes::IMAGES
-        .iter()
-        .map(|recipe| make(recipe, options))
-        .collect()
+    recipes::IMAGES.iter().map(|recipe| make(recipe, options, Storage::default())).collect()
 }
 
-/// Makes the kernel image of one suite, or of each of them.
-pub fn kernels(suite: Option<&str>, options: &Options) -> Result<Vec<PathBuf>> {
+/// Makes the kernel image of one suite or tag, or of each of them.
+pub fn kernels(which: Option<&str>, options: &Options, storage: Storage) -> Result<Vec<PathBuf>> {
     let chosen: Vec<_> = recipes::KERNELS
         .iter()
-        .filter(|recipe| suite.is_none_or(|suite| suite == recipe.suite || suite == recipe.tag))
+        .filter(|recipe| which.is_none_or(|which| which == recipe.suite || which == recipe.tag))
         .collect();
     if chosen.is_empty() {
         let known: Vec<_> = recipes::KERNELS.iter().map(|recipe| recipe.suite).collect();
-        anyhow::bail!(
-            "no kernel of {suite:?}: there is one of {}",
-            known.join(", ")
-        );
+        bail!("there is no kernel {}, only one of {}", which.unwrap_or_default(), known.join(", "));
     }
-    chosen
-        .into_iter()
-        .map(|recipe| make(recipe, options))
-        .collect()
+    chosen.into_iter().map(|recipe| make(recipe, options, storage)).collect()
 }
 
-fn make(recipe: &Recipe, options: &Options) -> Result<PathBuf> {
+fn make(recipe: &Recipe, options: &Options, storage: Storage) -> Result<PathBuf> {
     let suite = Suite::new(recipe.suite, &options.cache)?;
-    let work = suite
-        .dir()
-        .join(format!("work-{}-{}", recipe.name, recipe.tag));
-    let source = Source {
-        suite,
-        work,
-        storage: options.storage,
-    };
+    let work = suite.dir().join(format!("work-{}-{}", recipe.name, recipe.tag));
+    let source = Source { suite, work, storage };
     let path = options.out.join(recipe.file_name());
     let make = || -> Result<()> {
         if source.work.exists() {
@@ -119,14 +97,7 @@ fn make(recipe: &Recipe, options: &Options) -> Result<PathBuf> {
         let (config, tree) = (recipe.make)(&source)?;
         // Plain layers: these images are local, and are read far more often
         // than they are copied.
-        oci::write(
-            &path,
-            &recipe.references(),
-            ARCHITECTURE,
-            &config,
-            &tree,
-            Compression::None,
-        )?;
+        oci::write(&path, &recipe.references(), ARCHITECTURE, &config, &tree, Compression::None)?;
         std::fs::remove_dir_all(&source.work)?;
         Ok(())
     };
@@ -137,16 +108,10 @@ fn make(recipe: &Recipe, options: &Options) -> Result<PathBuf> {
 
 /// A kernel and its modules, in the two files LinuxKit takes from an image.
 fn kernel_image(source: &Source) -> Result<(ImageConfig, Tree)> {
-    let root = source
-        .suite
-        .unpack("kernel", &["linux-image-cloud-amd64"], Follow::Kernel)?;
+    let root = source.suite.unpack("kernel", &["linux-image-cloud-amd64"], Follow::Kernel)?;
     let kernel = kernel::image::build(&root.path, &source.work.join("kernel"), source.storage)?;
     if !kernel.absent.is_empty() {
-        eprintln!(
-            "kernel {} has no {}",
-            kernel.release,
-            kernel.absent.join(", ")
-        );
+        eprintln!("kernel {} has no {}", kernel.release, kernel.absent.join(", "));
     }
     let mut tree = Tree::new();
     tree.file("kernel", 0o644, Content::from_path(&kernel.kernel)?)?;
@@ -175,12 +140,7 @@ mod tests {
                 assert!(seen.insert(reference.clone()), "{reference}");
             }
             let same = all.iter().filter(|other| other.name == recipe.name);
-            assert_eq!(
-                same.filter(|other| other.default).count(),
-                1,
-                "{}",
-                recipe.name
-            );
+            assert_eq!(same.filter(|other| other.default).count(), 1, "{}", recipe.name);
         }
     }
 }

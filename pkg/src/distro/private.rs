@@ -32,24 +32,14 @@ impl<'a> Private<'a> {
     /// Programs from the packages unpacked in `root`, with their libraries in
     /// `/usr/lib/NAME`.
     pub(super) fn new(root: &'a Path, work: &'a Path, name: &str) -> Self {
-        Self {
-            root,
-            work,
-            folder: format!("usr/lib/{name}"),
-            libraries: BTreeSet::new(),
-        }
+        Self { root, work, folder: format!("usr/lib/{name}"), libraries: BTreeSet::new() }
     }
 
     /// Puts the program `from` at `to`.
     pub(super) fn program(&mut self, tree: &mut Tree, from: &str, to: &str) -> Result<()> {
         let program = self.root.join(from);
         let loader = patchelf("--print-interpreter", &program)?;
-        let loader = loader
-            .trim()
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let loader = loader.trim().rsplit('/').next().unwrap_or_default().to_owned();
         let patched = self.work.join(to.replace('/', "-"));
         run(Command::new("patchelf")
             .arg("--set-interpreter")
@@ -77,26 +67,15 @@ impl<'a> Private<'a> {
             return Ok(());
         }
         let file = find(self.root, name)?;
-        tree.file(
-            &format!("{}/{name}", self.folder),
-            0o755,
-            Content::from_path(&file)?,
-        )?;
+        tree.file(&format!("{}/{name}", self.folder), 0o755, Content::from_path(&file)?)?;
         self.needed(tree, &file)
     }
 }
 
 fn find(root: &Path, name: &str) -> Result<PathBuf> {
-    let found = LIBRARIES
-        .iter()
-        .map(|folder| root.join(folder).join(name))
-        .find(|p| p.exists());
-    let found = found.with_context(|| {
-        format!(
-            "{} has no library {name}: a package is missing",
-            root.display()
-        )
-    })?;
+    let found = LIBRARIES.iter().map(|folder| root.join(folder).join(name)).find(|p| p.exists());
+    let found =
+        found.with_context(|| format!("{} has no library {name}: a package is missing", root.display()))?;
     Ok(fs::canonicalize(found)?)
 }
 

@@ -13,88 +13,22 @@ use crate::tree::Tree;
 
 /// Kernels, oldest first.
 pub(super) const KERNELS: &[Recipe] = &[
-    Recipe {
-        name: "kernel",
-        tag: "6.1",
-        default: true,
-        suite: "bookworm",
-        make: kernel_image,
-    },
-    Recipe {
-        name: "kernel",
-        tag: "6.12",
-        default: false,
-        suite: "trixie",
-        make: kernel_image,
-    },
-    Recipe {
-        name: "kernel",
-        tag: "testing",
-        default: false,
-        suite: "testing",
-        make: kernel_image,
-    },
+    Recipe { name: "kernel", tag: "6.1", default: true, suite: "bookworm", make: kernel_image },
+    Recipe { name: "kernel", tag: "6.12", default: false, suite: "trixie", make: kernel_image },
+    Recipe { name: "kernel", tag: "testing", default: false, suite: "testing", make: kernel_image },
 ];
 
 /// Everything else. crun is not Debian 12's: that one refuses the version
 /// `linuxkit build` writes into its bundles.
 pub(super) const IMAGES: &[Recipe] = &[
-    Recipe {
-        name: "busybox",
-        tag: "1.35",
-        default: true,
-        suite: "bookworm",
-        make: busybox,
-    },
-    Recipe {
-        name: "getty",
-        tag: "1",
-        default: true,
-        suite: "bookworm",
-        make: getty,
-    },
-    Recipe {
-        name: "runc",
-        tag: "1.1",
-        default: true,
-        suite: "bookworm",
-        make: runc,
-    },
-    Recipe {
-        name: "runc",
-        tag: "1.3",
-        default: false,
-        suite: "testing",
-        make: runc,
-    },
-    Recipe {
-        name: "crun",
-        tag: "1.21",
-        default: true,
-        suite: "trixie",
-        make: crun,
-    },
-    Recipe {
-        name: "containerd",
-        tag: "1.6",
-        default: true,
-        suite: "bookworm",
-        make: containerd,
-    },
-    Recipe {
-        name: "containerd",
-        tag: "1.7",
-        default: false,
-        suite: "trixie",
-        make: containerd,
-    },
-    Recipe {
-        name: "containerd",
-        tag: "2.1",
-        default: false,
-        suite: "testing",
-        make: containerd,
-    },
+    Recipe { name: "busybox", tag: "1.35", default: true, suite: "bookworm", make: busybox },
+    Recipe { name: "getty", tag: "1", default: true, suite: "bookworm", make: getty },
+    Recipe { name: "runc", tag: "1.1", default: true, suite: "bookworm", make: runc },
+    Recipe { name: "runc", tag: "1.3", default: false, suite: "testing", make: runc },
+    Recipe { name: "crun", tag: "1.21", default: true, suite: "trixie", make: crun },
+    Recipe { name: "containerd", tag: "1.6", default: true, suite: "bookworm", make: containerd },
+    Recipe { name: "containerd", tag: "1.7", default: false, suite: "trixie", make: containerd },
+    Recipe { name: "containerd", tag: "2.1", default: false, suite: "testing", make: containerd },
 ];
 
 const CONTAINERD_CONFIG: &str = include_str!("../../files/containerd.toml");
@@ -110,11 +44,7 @@ const SERVICE: &str = "/usr/bin/service";
 fn runc(source: &Source) -> Result<(ImageConfig, Tree)> {
     let root = source.suite.unpack("runc", &["runc"], Follow::Libraries)?;
     let mut tree = Tree::new();
-    Private::new(&root.path, &source.work, "runc").program(
-        &mut tree,
-        "usr/sbin/runc",
-        "usr/bin/runc",
-    )?;
+    Private::new(&root.path, &source.work, "runc").program(&mut tree, "usr/sbin/runc", "usr/bin/runc")?;
     tree.symlink("etc/init.d/010-onboot", SERVICE)?;
     tree.symlink("etc/shutdown.d/010-onshutdown", SERVICE)?;
     Ok((ImageConfig::default(), tree))
@@ -124,27 +54,17 @@ fn runc(source: &Source) -> Result<(ImageConfig, Tree)> {
 fn crun(source: &Source) -> Result<(ImageConfig, Tree)> {
     let root = source.suite.unpack("crun", &["crun"], Follow::Libraries)?;
     let mut tree = Tree::new();
-    Private::new(&root.path, &source.work, "crun").program(
-        &mut tree,
-        "usr/bin/crun",
-        "usr/bin/crun",
-    )?;
+    Private::new(&root.path, &source.work, "crun").program(&mut tree, "usr/bin/crun", "usr/bin/crun")?;
     tree.symlink("etc/init.d/010-onboot", SERVICE)?;
     tree.symlink("etc/shutdown.d/010-onshutdown", SERVICE)?;
     Ok((ImageConfig::default(), tree))
 }
 
 fn containerd(source: &Source) -> Result<(ImageConfig, Tree)> {
-    let root = source
-        .suite
-        .unpack("containerd", &["containerd"], Follow::Libraries)?;
+    let root = source.suite.unpack("containerd", &["containerd"], Follow::Libraries)?;
     let mut tree = Tree::new();
     let mut private = Private::new(&root.path, &source.work, "containerd");
-    for program in [
-        "usr/bin/containerd",
-        "usr/bin/ctr",
-        "usr/bin/containerd-shim-runc-v2",
-    ] {
+    for program in ["usr/bin/containerd", "usr/bin/ctr", "usr/bin/containerd-shim-runc-v2"] {
         private.program(&mut tree, program, program)?;
     }
     tree.file("etc/containerd/config.toml", 0o644, CONTAINERD_CONFIG)?;
@@ -154,9 +74,7 @@ fn containerd(source: &Source) -> Result<(ImageConfig, Tree)> {
 
 /// A root filesystem with a shell in it, for containers.
 fn busybox_tree(source: &Source) -> Result<Tree> {
-    let root = source
-        .suite
-        .unpack("busybox", &["busybox-static"], Follow::Nothing)?;
+    let root = source.suite.unpack("busybox", &["busybox-static"], Follow::Nothing)?;
     let mut tree = Tree::new();
     for dir in ["dev", "etc", "mnt", "proc", "root", "run", "sys", "var/log"] {
         tree.dir(dir, 0o755)?;
@@ -181,10 +99,7 @@ fn with_path() -> ImageConfig {
 }
 
 fn busybox(source: &Source) -> Result<(ImageConfig, Tree)> {
-    let config = ImageConfig {
-        cmd: vec!["/bin/sh".into()],
-        ..with_path()
-    };
+    let config = ImageConfig { cmd: vec!["/bin/sh".into()], ..with_path() };
     Ok((config, busybox_tree(source)?))
 }
 

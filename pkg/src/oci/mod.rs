@@ -39,25 +39,16 @@ pub struct ImageConfig {
     #[serde(deserialize_with = "null_is_empty")]
     pub env: Vec<String>,
     /// The program and its first arguments.
-    #[serde(
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
     /// More arguments, or the program where there is no entry point.
-    #[serde(
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
     /// Working directory; empty is `/`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// Labels.
-    #[serde(
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 

@@ -8,21 +8,9 @@ pub fn normalize(reference: &str) -> String {
         Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
         _ => ("docker.io", reference),
     };
-    let domain = if domain == "index.docker.io" {
-        "docker.io"
-    } else {
-        domain
-    };
-    let library = if domain == "docker.io" && !path.contains('/') {
-        "library/"
-    } else {
-        ""
-    };
-    let tag = if path.contains([':', '@']) {
-        ""
-    } else {
-        ":latest"
-    };
+    let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
+    let library = if domain == "docker.io" && !path.contains('/') { "library/" } else { "" };
+    let tag = if path.contains([':', '@']) { "" } else { ":latest" };
     format!("{domain}/{library}{path}{tag}")
 }
 

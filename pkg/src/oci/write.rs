@@ -11,8 +11,8 @@ use flate2::GzBuilder;
 use sha2::{Digest, Sha256};
 
 use super::{
-    CONFIG, ConfigFile, Descriptor, INDEX, ImageConfig, Index, MANIFEST, Manifest, NAME_ANNOTATION,
-    Platform, RootFs, normalize,
+    CONFIG, ConfigFile, Descriptor, INDEX, ImageConfig, Index, MANIFEST, Manifest, NAME_ANNOTATION, Platform,
+    RootFs, normalize,
 };
 use crate::tarball;
 use crate::tree::Tree;
@@ -46,9 +46,7 @@ pub fn write(
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        let mut out = Layout {
-            out: File::create(&partial)?,
-        };
+        let mut out = Layout { out: File::create(&partial)? };
         out.image(references, architecture, config, layer, compression)?;
         std::fs::rename(&partial, path)?;
         Ok(())
@@ -71,39 +69,22 @@ impl Layout {
         layer: &Tree,
         compression: Compression,
     ) -> Result<()> {
-        let platform = Platform {
-            architecture: architecture.into(),
-            os: "linux".into(),
-        };
+        let platform = Platform { architecture: architecture.into(), os: "linux".into() };
         let (layer, diff_id) = self.layer(layer, compression)?;
         let config = ConfigFile {
             created: CREATED.into(),
             architecture: architecture.into(),
             os: "linux".into(),
             config: config.clone(),
-            rootfs: RootFs {
-                kind: "layers".into(),
-                diff_ids: vec![diff_id],
-            },
+            rootfs: RootFs { kind: "layers".into(), diff_ids: vec![diff_id] },
         };
         let config = self.json(CONFIG, &config)?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MANIFEST.into()),
-            config,
-            layers: vec![layer],
-        };
-        let manifest = Descriptor {
-            platform: Some(platform),
-            ..self.json(MANIFEST, &manifest)?
-        };
+        let manifest =
+            Manifest { schema_version: 2, media_type: Some(MANIFEST.into()), config, layers: vec![layer] };
+        let manifest = Descriptor { platform: Some(platform), ..self.json(MANIFEST, &manifest)? };
         // An index of one platform, as `docker buildx` writes it: LinuxKit
         // looks an image up by platform.
-        let index = Index {
-            schema_version: 2,
-            media_type: Some(INDEX.into()),
-            manifests: vec![manifest],
-        };
+        let index = Index { schema_version: 2, media_type: Some(INDEX.into()), manifests: vec![manifest] };
         let index = self.json(INDEX, &index)?;
         let named = |reference: &String| Descriptor {
             media_type: index.media_type.clone(),
@@ -137,12 +118,8 @@ impl Layout {
             Compression::Gzip => {
                 // No time, no name, "unknown" system: nothing of this machine.
                 let level = flate2::Compression::new(6);
-                let mut tar = Hashing::new(
-                    GzBuilder::new()
-                        .mtime(0)
-                        .operating_system(255)
-                        .write(&mut blob, level),
-                );
+                let mut tar =
+                    Hashing::new(GzBuilder::new().mtime(0).operating_system(255).write(&mut blob, level));
                 tarball::write(tree, &mut tar)?;
                 let (gzip, diff_id, _) = tar.finish();
                 gzip.finish()?;
@@ -154,18 +131,10 @@ impl Layout {
         drop(file);
         self.pad(size)?;
         self.out.seek(SeekFrom::Start(header_at))?;
-        self.out
-            .write_all(header(&blob_name(&digest), size)?.as_bytes())?;
+        self.out.write_all(header(&blob_name(&digest), size)?.as_bytes())?;
         self.out.seek(SeekFrom::End(0))?;
         let diff_id = diff_id.unwrap_or_else(|| digest.clone());
-        Ok((
-            descriptor(
-                &format!("application/vnd.oci.image.layer.v1.tar{suffix}"),
-                digest,
-                size,
-            ),
-            diff_id,
-        ))
+        Ok((descriptor(&format!("application/vnd.oci.image.layer.v1.tar{suffix}"), digest, size), diff_id))
     }
 
     fn json(&mut self, media_type: &str, value: &impl serde::Serialize) -> Result<Descriptor> {
@@ -178,28 +147,19 @@ impl Layout {
     }
 
     fn member(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.out
-            .write_all(header(name, bytes.len() as u64)?.as_bytes())?;
+        self.out.write_all(header(name, bytes.len() as u64)?.as_bytes())?;
         self.out.write_all(bytes)?;
         self.pad(bytes.len() as u64)
     }
 
     fn pad(&mut self, len: u64) -> Result<()> {
         let missing = len.next_multiple_of(BLOCK) - len;
-        Ok(self
-            .out
-            .write_all(&[0; BLOCK as usize][..missing as usize])?)
+        Ok(self.out.write_all(&[0; BLOCK as usize][..missing as usize])?)
     }
 }
 
 fn descriptor(media_type: &str, digest: String, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.into(),
-        digest,
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
-    }
+    Descriptor { media_type: media_type.into(), digest, size, platform: None, annotations: BTreeMap::new() }
 }
 
 fn blob_name(digest: &str) -> String {
@@ -228,21 +188,12 @@ struct Hashing<W> {
 
 impl<W: Write> Hashing<W> {
     fn new(out: W) -> Self {
-        Self {
-            out,
-            hash: Sha256::new(),
-            len: 0,
-        }
+        Self { out, hash: Sha256::new(), len: 0 }
     }
 
     /// The writer, the digest as `sha256:HEX` and the number of bytes.
     fn finish(self) -> (W, String, u64) {
-        let hex: String = self
-            .hash
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex: String = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         (self.out, format!("sha256:{hex}"), self.len)
     }
 }
