@@ -7,6 +7,7 @@
 //! that repeats the test. Every machine is emulated (TCG), has a folder of its
 //! own below `target/tests`, and ends with its test.
 
+pub mod bench;
 pub mod console;
 pub mod control;
 pub mod machine;
