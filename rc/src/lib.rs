@@ -1,2 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 //! See docs/architecture.md.
+
+pub mod bundle;

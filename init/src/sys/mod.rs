@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod namespace;
 pub mod power;
 pub mod process;
 pub mod tty;
@@ -14,6 +15,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use nix::mount::MntFlags;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
@@ -37,6 +39,10 @@ impl Kernel for Linux {
                 OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
             }
             Action::Mount(call) => mount(call),
+            Action::Unmount { path, lazy } => {
+                let flags = if *lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
+                Ok(nix::mount::umount2(path, flags | MntFlags::UMOUNT_NOFOLLOW)?)
+            }
             Action::SetHostname(name) => Ok(nix::unistd::sethostname(name)?),
             Action::SetLimit { limit, value } => {
                 let resource = match limit {
