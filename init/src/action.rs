@@ -62,6 +62,14 @@ pub enum Action {
     },
     /// A mount(2) call.
     Mount(Mount),
+    /// A umount2(2) call.
+    Unmount {
+        /// The mount point.
+        path: PathBuf,
+        /// Take it out of sight now, with all that is mounted below it, and
+        /// let go of it when nobody uses it any more (`MNT_DETACH`).
+        lazy: bool,
+    },
     /// The kernel's host name.
     SetHostname(String),
     /// A soft and hard resource limit; `None` is "unlimited".
@@ -100,6 +108,9 @@ impl fmt::Display for Action {
             Self::Touch { path } => write!(f, "touch {}", path.display()),
             Self::Write { path, text } => write!(f, "write {:?} to {}", text, path.display()),
             Self::Mount(mount) => mount.fmt(f),
+            Self::Unmount { path, lazy } => {
+                write!(f, "umount {}{}", if *lazy { "-l " } else { "" }, path.display())
+            }
             Self::SetHostname(name) => write!(f, "hostname {name}"),
             Self::SetLimit { limit, value } => {
                 let name = match limit {

@@ -11,4 +11,7 @@ pub mod action;
 pub mod cmdline;
 pub mod console;
 pub mod mount;
+pub mod mountinfo;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod sys;

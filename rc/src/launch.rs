@@ -44,10 +44,8 @@ pub struct Started {
 
 /// The id of a bundle's container.
 pub fn id(bundle: &Bundle) -> Id {
-    let namespace = match bundle.runtime.namespace.as_str() {
-        "" => System::namespace(bundle.stage),
-        other => other,
-    };
+    let named = bundle.runtime.namespace.as_deref().filter(|name| !name.is_empty());
+    let namespace = named.unwrap_or(System::namespace(bundle.stage));
     Id { namespace: namespace.to_owned(), name: bundle.name.clone() }
 }
 
@@ -73,7 +71,8 @@ async fn run(system: &System, engine: &dyn Engine, bundle: &Bundle, id: &Id) -> 
     let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
     let marks = logs.make().map_err(|(path, source)| Error::Log { path, source })?;
     let spec = bundle.spec().to_string();
-    let job = Job { id, bundle: &bundle.path, spec: spec.as_bytes(), stdout: &logs.stdout, stderr: &logs.stderr };
+    let job =
+        Job { id, bundle: &bundle.path, spec: spec.as_bytes(), stdout: &logs.stdout, stderr: &logs.stderr };
     if bundle.runtime.interfaces.is_empty() && bundle.namespace_binds().is_empty() {
         let pid = engine.run(job).await?;
         return Ok(Started { pid, logs, marks });
@@ -97,8 +96,4 @@ fn connect(system: &System, bundle: &Bundle, pid: u32) -> Result<(), BundleError
     // Read anew: the runtime has mounted meanwhile.
     let mounts = MountTable::read().unwrap_or_default();
     bundle.bind_namespaces(pid.cast_signed(), &system.kernel, &mounts)
-}
-
-fn SIGKILL -> i32 {
-    nix::sys::signal::Signal::SIGKILL as i32
 }

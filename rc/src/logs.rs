@@ -64,7 +64,10 @@ impl Logs {
                 Err(_) => continue,
             };
             if left_out > 0 {
-                console.raw(format!("{name}: ({left_out} bytes before this are in {})\r\n", path.display()).as_bytes());
+                console.raw(
+                    format!("{name}: ({left_out} bytes before this are in {})\r\n", path.display())
+                        .as_bytes(),
+                );
             }
             for line in text.lines() {
                 console.raw(format!("{name}: {line}\r\n").as_bytes());

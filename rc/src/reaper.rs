@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::engine::Exit;
 
@@ -25,13 +25,18 @@ const UNCLAIMED: usize = 256;
 
 #[derive(Default)]
 struct Table {
+    childless: bool,
     claims: HashMap<i32, oneshot::Sender<Exit>>,
     unclaimed: VecDeque<(i32, Exit)>,
 }
 
 /// A handle on the table of children; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Reaper(Rc<RefCell<Table>>);
+pub struct Reaper {
+    table: Rc<RefCell<Table>>,
+    /// Told after every round of reaping.
+    reaped: Rc<Notify>,
+}
 
 /// A child that was started here.
 pub struct Child {
@@ -73,6 +78,7 @@ impl Reaper {
     /// Those of fork(2) and execve(2).
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let pid = command.spawn()?.id().cast_signed();
+        self.table.borrow_mut().childless = false;
         Ok(Child { pid, exit: self.claim(pid) })
     }
 
@@ -87,7 +93,7 @@ impl Reaper {
     /// The end of a child, or of a process that this one has inherited.
     pub fn claim(&self, pid: i32) -> oneshot::Receiver<Exit> {
         let (sender, receiver) = oneshot::channel();
-        let mut table = self.0.borrow_mut();
+        let mut table = self.table.borrow_mut();
         if let Some(at) = table.unclaimed.iter().position(|(known, _)| *known == pid)
             && let Some((_, exit)) = table.unclaimed.remove(at)
         {
@@ -99,21 +105,30 @@ impl Reaper {
         receiver
     }
 
-    fn reap(&self) {
-        loop {
-            let (pid, exit) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::code(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Exit::signal(signal as i32)),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(_) => return,
-            };
-            self.record(pid, exit);
+    /// Waits until there is no child left.
+    pub async fn childless(&self) {
+        while !self.table.borrow().childless {
+            self.reaped.notified().await;
         }
     }
 
+    fn reap(&self) {
+        let childless = loop {
+            let (pid, exit) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::code(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Exit::signal(signal as i32)),
+                Ok(WaitStatus::StillAlive) => break false,
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(_) => break true,
+            };
+            self.record(pid, exit);
+        };
+        self.table.borrow_mut().childless = childless;
+        self.reaped.notify_waiters();
+    }
+
     fn record(&self, pid: Pid, exit: Exit) {
-        let mut table = self.0.borrow_mut();
+        let mut table = self.table.borrow_mut();
         if let Some(sender) = table.claims.remove(&pid.as_raw()) {
             let _ = sender.send(exit);
             return;

@@ -29,6 +29,16 @@ pub enum Kind {
     Direct,
 }
 
+impl Kind {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Containerd => "containerd",
+            Self::Direct => "the OCI runtime directly",
+        }
+    }
+}
+
 /// Which engine runs what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {
@@ -101,38 +111,53 @@ pub struct System {
 impl System {
     /// Finds out which engines there are, and starts containerd if one is it.
     pub fn start(console: Rc<Console>, cmdline: Cmdline, reaper: Reaper, progress: Progress) -> Self {
+        let mut system = Self::attach(console, cmdline, reaper, progress, None);
+        let console = &system.console;
+        if system.choice.uses(Kind::Containerd) {
+            let (config, problem) = RuntimeConfig::load(Path::new(RUNTIME_CONFIG));
+            if let Some(problem) = problem {
+                warning!(console, "{problem}");
+            }
+            let debug = debug_wanted(&system.cmdline);
+            system.daemon = Some(Daemon::start(console.clone(), system.reaper.clone(), config, debug));
+        }
+        if let Some(direct) = system.direct.as_ref().filter(|_| system.choice.uses(Kind::Direct)) {
+            let both = system.choice.services == Some(Kind::Direct);
+            let what = if both { "containers" } else { "onboot" };
+            info!(console, "{what}: by {} directly", direct.name());
+        }
+        system
+    }
+
+    /// The engines of a system that somebody else keeps up; `socket` is
+    /// containerd's, where it is not the usual one.
+    pub fn attach(
+        console: Rc<Console>,
+        cmdline: Cmdline,
+        reaper: Reaper,
+        progress: Progress,
+        socket: Option<&Path>,
+    ) -> Self {
         let runtime = direct::find_runtime();
         let (choice, problem) =
             Choice::new(cmdline.get("lkinit.engine"), Path::new(PROGRAM).is_file(), runtime.is_some());
         if let Some(problem) = problem {
             warning!(console, "{problem}");
         }
-        let debug = cmdline.flag("linuxkit.runc_debug") == Some(true);
-        let daemon = choice.uses(Kind::Containerd).then(|| {
-            let (config, problem) = RuntimeConfig::load(Path::new(RUNTIME_CONFIG));
-            if let Some(problem) = problem {
-                warning!(console, "{problem}");
-            }
-            Daemon::start(console.clone(), reaper.clone(), config, debug)
-        });
+        let debug = debug_wanted(&cmdline);
         let direct =
             runtime.map(|path| Rc::new(Direct::new(path, Path::new(direct::STATE), debug, reaper.clone())));
-        if let Some(direct) = direct.as_ref().filter(|_| choice.uses(Kind::Direct)) {
-            let what = if choice.services == Some(Kind::Direct) { "containers" } else { "onboot" };
-            info!(console, "{what}: by {} directly", direct.name());
-        }
-        let containerd = Rc::new(Containerd::new(Path::new(SOCKET), direct::find_crun()));
-        let containers = PathBuf::from(crate::paths::CONTAINERS);
+        let containerd = Containerd::new(socket.unwrap_or(Path::new(SOCKET)), direct::find_crun());
         Self {
             console,
             cmdline,
             kernel: Linux,
             reaper,
             progress,
-            containers,
-            daemon,
+            containers: PathBuf::from(crate::paths::CONTAINERS),
+            daemon: None,
             choice,
-            containerd,
+            containerd: Rc::new(containerd),
             direct,
         }
     }
@@ -176,6 +201,11 @@ impl System {
             Stage::Onshutdown => "onshutdown.linuxkit",
         }
     }
+}
+
+/// Whether engines are to say more than usual.
+fn debug_wanted(cmdline: &Cmdline) -> bool {
+    cmdline.flag("linuxkit.runc_debug") == Some(true)
 }
 
 #[cfg(test)]

@@ -71,8 +71,11 @@ impl fmt::Display for Entry {
 }
 
 /// The stages of a boot and the names they go by when no entry asks for them.
-pub const BOOT: &[(&str, OwnStage)] =
-    &[("005-volumes", OwnStage::Volumes), ("010-onboot", OwnStage::Onboot), ("020-containerd", OwnStage::Services)];
+pub const BOOT: &[(&str, OwnStage)] = &[
+    ("005-volumes", OwnStage::Volumes),
+    ("010-onboot", OwnStage::Onboot),
+    ("020-containerd", OwnStage::Services),
+];
 
 /// The same for a shutdown.
 pub const SHUTDOWN: &[(&str, OwnStage)] = &[("010-onshutdown", OwnStage::Onshutdown)];
@@ -88,7 +91,8 @@ pub fn plan(folder: &Path, own: &Path, stages: &[(&str, OwnStage)]) -> io::Resul
         Ok(files) => {
             for file in files {
                 let path = file?.path();
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let name =
+                    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 // Symbolic links followed; what leads nowhere is no file.
                 if !fs::metadata(&path).is_ok_and(|data| data.is_file()) {
                     continue;

@@ -122,7 +122,10 @@ fn apply_mount(kernel: &dyn Kernel, action: &Action) -> io::Result<()> {
 async fn run(console: Rc<Console>, cmdline: Cmdline, contained: bool) -> io::Result<()> {
     // Orphans of scripts, and containers without a shim, come to us.
     if let Err(error) = process::become_subreaper() {
-        warning!(console, "rc.init: cannot become a subreaper: {error}; containers without a shim lose their exit status");
+        warning!(
+            console,
+            "rc.init: cannot become a subreaper: {error}; containers without a shim lose their exit status"
+        );
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(paths::STATE)?;
     let reaper = Reaper::start()?;

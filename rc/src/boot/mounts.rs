@@ -109,7 +109,11 @@ pub fn plan(controllers: Option<&str>) -> Vec<Step> {
         steps.push(Step::must(make_dir(&format!("/var/{name}"), *mode)));
     }
     steps.push(Step::must(link("/var/run", "/run")));
-    steps.push(Step::must(mount("devtmpfs", "/dev", "nosuid,noexec,relatime,size=10m,nr_inodes=248418,mode=755")));
+    steps.push(Step::must(mount(
+        "devtmpfs",
+        "/dev",
+        "nosuid,noexec,relatime,size=10m,nr_inodes=248418,mode=755",
+    )));
     for (name, major, minor, mode) in NODES {
         let path = PathBuf::from(format!("/dev/{name}"));
         let node = Node::Char(*major, *minor);
@@ -143,7 +147,8 @@ pub fn cgroup2(favordynmods: bool) -> Mount {
 /// A version 1 tree: one hierarchy for each controller that is switched on in
 /// `/proc/cgroups` (cgroups(7)), and systemd's without a controller.
 fn legacy_cgroups(text: &str) -> Vec<Step> {
-    let mut steps = vec![Step::must(mount("tmpfs", CGROUP, "nodev,nosuid,noexec,relatime,mode=755,size=10m"))];
+    let mut steps =
+        vec![Step::must(mount("tmpfs", CGROUP, "nodev,nosuid,noexec,relatime,mode=755,size=10m"))];
     let enabled = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let name = fields.next()?;
@@ -188,7 +193,10 @@ mod tests {
     fn the_order_of_the_contract() {
         let lines = lines(None);
         let at = |text: &str| {
-            lines.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{text} in {lines:#?}"))
+            lines
+                .iter()
+                .position(|line| line.contains(text))
+                .unwrap_or_else(|| panic!("{text} in {lines:#?}"))
         };
         assert_eq!(lines.first().unwrap(), "mount -o relatime,remount,ro /");
         assert!(at("tmpfs /run") < at("tmpfs /tmp"));
@@ -206,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_version_1_tree_has_the_controllers_that_are_on() {
-        let text = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t0\t1\t1\nmemory\t0\t1\t0\npids\t0\t1\t1\n";
+        let text =
+            "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t0\t1\t1\nmemory\t0\t1\t0\npids\t0\t1\t1\n";
         let lines = lines(Some(text));
         let mounted: Vec<&String> = lines.iter().filter(|line| line.contains("-t cgroup ")).collect();
         assert_eq!(mounted.len(), 3, "{mounted:?}");

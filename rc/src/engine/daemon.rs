@@ -4,7 +4,7 @@
 //! It is ready when its API answers. Its socket appears in a folder that is
 //! watched, so nobody asks in vain; containers outlive it, as their shims do.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
@@ -20,8 +20,8 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Exit;
 use super::containerd::{Containerd, SOCKET};
+use super::{Error, Exit};
 use crate::process::{self, Identity};
 use crate::reaper::Reaper;
 use crate::watch::Watch;
@@ -40,6 +40,9 @@ const DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// A daemon that was up so long begins again with the shortest delay.
 const STABLE: Duration = Duration::from_secs(60);
+
+/// So many failures in a row, and those who wait for it are told.
+const GIVE_UP: u32 = 3;
 
 /// How long it may take to end by itself before it is killed. Its shims do
 /// not mind.
@@ -98,8 +101,14 @@ pub enum Health {
     Starting,
     /// It answers; its version.
     Ready(String),
-    /// It is not running; the reason. It will be started again.
-    Down(String),
+    /// It is not running.
+    Down {
+        /// Why.
+        reason: String,
+        /// How often it has ended in a row without ever having answered;
+        /// `None`: it was stopped for good.
+        failures: Option<u32>,
+    },
 }
 
 /// The end of the daemon's process.
@@ -119,6 +128,7 @@ pub struct Daemon {
     health: watch::Receiver<Health>,
     orders: mpsc::Sender<Order>,
     pid: Rc<Cell<Option<i32>>>,
+    mounts: Rc<RefCell<Vec<u64>>>,
 }
 
 impl Daemon {
@@ -127,6 +137,7 @@ impl Daemon {
         let (health_sender, health) = watch::channel(Health::Starting);
         let (orders, inbox) = mpsc::channel(4);
         let pid = Rc::new(Cell::new(None));
+        let mounts = Rc::new(RefCell::default());
         let keeper = Keeper {
             client: Containerd::new(Path::new(SOCKET), None),
             console,
@@ -135,16 +146,31 @@ impl Daemon {
             debug,
             health: health_sender,
             pid: pid.clone(),
+            mounts: mounts.clone(),
         };
         tokio::task::spawn_local(keeper.keep(inbox));
-        Self { health, orders, pid }
+        Self { health, orders, pid, mounts }
     }
 
     /// Waits until it answers.
-    pub async fn ready(&self) {
+    ///
+    /// # Errors
+    /// It was stopped, or has failed to come up [`GIVE_UP`] times in a row. It
+    /// is tried again all the same; who needs it may ask again.
+    pub async fn ready(&self) -> Result<(), Error> {
         let mut health = self.health.clone();
-        // The sender lives as long as its task, so as long as we wait.
-        let _ = health.wait_for(|health| matches!(health, Health::Ready(_))).await;
+        let settled = |health: &Health| match health {
+            Health::Ready(_) | Health::Down { failures: None, .. } => true,
+            Health::Down { failures: Some(count), .. } => *count >= GIVE_UP,
+            Health::Starting => false,
+        };
+        let unavailable =
+            |reason: &str| Error::Unavailable { engine: "containerd", reason: reason.to_owned() };
+        match health.wait_for(settled).await.as_deref() {
+            Ok(Health::Down { reason, .. }) => Err(unavailable(reason)),
+            Ok(_) => Ok(()),
+            Err(_) => Err(unavailable("rc is ending")),
+        }
     }
 
     /// Where it stands now.
@@ -158,19 +184,32 @@ impl Daemon {
     }
 
     /// Ends it, starts it again and waits until it answers.
-    pub async fn restart(&self) {
+    pub async fn restart(&self, console: &Console) {
         let mut health = self.health.clone();
         health.mark_unchanged();
         let _ = self.orders.send(Order::Restart).await;
         let _ = health.changed().await;
-        self.ready().await;
+        if let Err(error) = self.ready().await {
+            error!(console, "{error}");
+        }
+    }
+
+    /// Restarts it if something was mounted over its root or its state since
+    /// it was started: services and the user's images must land there.
+    pub async fn follow_disk(&self, console: &Console) {
+        let now = mount_ids();
+        if self.pid().is_none() || *self.mounts.borrow() == now {
+            return;
+        }
+        info!(console, "containerd: a filesystem was mounted over its root: starting it again there");
+        self.restart(console).await;
     }
 
     /// Ends it for good.
     pub async fn stop(&self) {
         let mut health = self.health.clone();
         let _ = self.orders.send(Order::Stop).await;
-        let _ = health.wait_for(|health| matches!(health, Health::Down(_))).await;
+        let _ = health.wait_for(|health| matches!(health, Health::Down { failures: None, .. })).await;
     }
 }
 
@@ -182,51 +221,42 @@ struct Keeper {
     debug: bool,
     health: watch::Sender<Health>,
     pid: Rc<Cell<Option<i32>>>,
+    mounts: Rc<RefCell<Vec<u64>>>,
 }
 
 impl Keeper {
     async fn keep(self, mut inbox: mpsc::Receiver<Order>) {
-        let mut delay = DELAY.0;
+        let (mut delay, mut failures) = (DELAY.0, 0);
         loop {
             let started = Instant::now();
             let reason = match self.once(&mut inbox, started).await {
-                Ok(Some(Order::Stop)) | Err(Ended::ForGood) => {
-                    self.health.send_replace(Health::Down("stopped".to_owned()));
-                    return;
-                }
-                Ok(Some(Order::Restart)) => continue,
-                Ok(None) => return,
-                Err(Ended::Failed(reason)) => reason,
+                Ended::ByOrder(Order::Restart) => continue,
+                Ended::ByOrder(Order::Stop) => break,
+                Ended::Failed(reason) => reason,
             };
+            let answered = matches!(*self.health.borrow(), Health::Ready(_));
+            failures = if answered { 0 } else { failures + 1 };
             if started.elapsed() >= STABLE {
                 delay = DELAY.0;
             }
             error!(self.console, "containerd: {reason}; starting it again in {:.1}s", delay.as_secs_f32());
-            self.health.send_replace(Health::Down(reason));
+            self.health.send_replace(Health::Down { reason, failures: Some(failures) });
             tokio::select! {
                 () = sleep(delay) => {}
-                order = inbox.recv() => match order {
-                    Some(Order::Stop) | None => {
-                        self.health.send_replace(Health::Down("stopped".to_owned()));
-                        return;
-                    }
-                    Some(Order::Restart) => {}
-                },
+                order = inbox.recv() => if !matches!(order, Some(Order::Restart)) { break },
             }
             delay = (delay * 2).min(DELAY.1);
         }
+        self.health.send_replace(Health::Down { reason: "stopped".to_owned(), failures: None });
     }
 
     /// One life of the daemon: until it fails, or an order ends it.
-    async fn once(
-        &self,
-        inbox: &mut mpsc::Receiver<Order>,
-        started: Instant,
-    ) -> Result<Option<Order>, Ended> {
+    async fn once(&self, inbox: &mut mpsc::Receiver<Order>, started: Instant) -> Ended {
         self.health.send_replace(Health::Starting);
-        let (pid, mut end, socket) = match self.adopt() {
-            Some(adopted) => adopted,
-            None => self.spawn().map_err(|error| Ended::Failed(format!("cannot run {PROGRAM}: {error}")))?,
+        self.mounts.replace(mount_ids());
+        let (pid, mut end, socket) = match self.adopt().map_or_else(|| self.spawn(), Ok) {
+            Ok(life) => life,
+            Err(error) => return Ended::Failed(format!("cannot run {PROGRAM}: {error}")),
         };
         self.pid.set(Some(pid));
         let ready = async {
@@ -239,17 +269,15 @@ impl Keeper {
         let order = tokio::select! {
             exit = &mut end => {
                 self.pid.set(None);
-                return Err(Ended::Failed(format!("ended with {exit}")));
+                return Ended::Failed(format!("ended with {exit}"));
             }
             () = ready => None,
             order = inbox.recv() => order,
         };
         self.end(pid, end).await;
         self.pid.set(None);
-        match order {
-            None => Err(Ended::ForGood),
-            order => Ok(order),
-        }
+        // No more orders can come once every handle is gone.
+        Ended::ByOrder(order.unwrap_or(Order::Stop))
     }
 
     /// The daemon that an earlier life of rc left running.
@@ -344,7 +372,15 @@ impl Keeper {
 
 enum Ended {
     Failed(String),
-    ForGood,
+    ByOrder(Order),
+}
+
+/// Which mounts the daemon's folders are on.
+fn mount_ids() -> Vec<u64> {
+    ["/var/lib/containerd", "/run/containerd"]
+        .iter()
+        .map(|path| init::sys::mount_id(Path::new(path)))
+        .collect()
 }
 
 fn socket_folder() -> &'static Path {

@@ -136,7 +136,8 @@ impl Supervisor {
     /// Finds what an earlier rc, or an earlier boot, has left in our
     /// namespaces: what runs is ours again, the rest is removed.
     async fn take_over(self: &Rc<Self>, engine: &Rc<dyn Engine>) {
-        let ids: Vec<Id> = self.services.borrow().values().map(|service| launch::id(&service.bundle)).collect();
+        let ids: Vec<Id> =
+            self.services.borrow().values().map(|service| launch::id(&service.bundle)).collect();
         for found in engine.list(crate::system::SERVICES).await.unwrap_or_default() {
             let id = Id { namespace: crate::system::SERVICES.to_owned(), name: found.name };
             let task = found.task.filter(|task| task.running && ids.contains(&id));
@@ -329,7 +330,9 @@ impl Supervisor {
             return;
         };
         let started = match self.system.engine_ready(Stage::Services).await {
-            Ok(engine) => launch::launch(&self.system, engine.as_ref(), &bundle).await.map(|started| (engine, started)),
+            Ok(engine) => {
+                launch::launch(&self.system, engine.as_ref(), &bundle).await.map(|started| (engine, started))
+            }
             Err(error) => Err(error.into()),
         };
         match started {
@@ -400,7 +403,9 @@ fn word(phase: Phase) -> &'static str {
 fn report(console: &Console, name: &str, service: &Service, event: Event, before: Phase, now: Duration) {
     let after = service.machine.phase;
     let next = || match after {
-        Phase::Waiting(until) => format!("starting it again in {:.1}s", until.saturating_sub(now).as_secs_f32()),
+        Phase::Waiting(until) => {
+            format!("starting it again in {:.1}s", until.saturating_sub(now).as_secs_f32())
+        }
         Phase::Starting => "starting it again".to_owned(),
         Phase::Down(Why::GaveUp) => "failed too often, given up".to_owned(),
         _ => "it stays down".to_owned(),
