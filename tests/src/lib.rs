@@ -10,6 +10,7 @@
 pub mod bench;
 pub mod console;
 pub mod control;
+pub mod image;
 pub mod machine;
 pub mod paths;
 pub mod slots;

@@ -19,6 +19,7 @@ pub struct Machine {
     extra: Vec<String>,
     reboots: bool,
     panics: bool,
+    temporary: Vec<PathBuf>,
 }
 
 impl Machine {
@@ -33,6 +34,7 @@ impl Machine {
             extra: Vec::new(),
             reboots: false,
             panics: false,
+            temporary: Vec::new(),
         }
     }
 
@@ -71,6 +73,26 @@ impl Machine {
     pub fn panics(mut self) -> Self {
         self.panics = true;
         self
+    }
+
+    /// Takes over files that are of no use once the test has passed.
+    pub(crate) fn temporary(mut self, files: &[PathBuf]) -> Self {
+        self.temporary.extend_from_slice(files);
+        self
+    }
+
+    /// Keeps them all the same: the machine boots again.
+    pub fn keep(mut self) -> Self {
+        self.temporary.clear();
+        self
+    }
+
+    /// Removes those files.
+    pub(crate) fn remove_temporary(&self) {
+        for file in &self.temporary {
+            // What is left over is overwritten by the next run.
+            let _ = std::fs::remove_file(file);
+        }
     }
 
     /// Whether a panic is expected.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 /// cargo's target folder.
 pub fn target() -> PathBuf {
@@ -15,14 +15,6 @@ pub fn target() -> PathBuf {
             here.parent().unwrap_or(here).join("target")
         }
     }
-}
-
-/// The image of that name (`busybox`, `containerd-1.7`), which `make images`
-/// writes.
-pub fn image(name: &str) -> Result<PathBuf> {
-    let path = target().join("images").join(format!("{name}.tar"));
-    ensure!(path.exists(), "{} is missing: run `make images`", path.display());
-    Ok(path)
 }
 
 /// An empty folder for the machine of that name.

@@ -54,7 +54,17 @@ impl Vm {
     /// below `target/tests` it leaves its transcript in. An error of `test`,
     /// and each failed check, comes back with all that is needed to find out.
     pub fn run(name: &str, machine: Machine, test: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        let mut vm = Self::start(name, machine)?;
+        Self::run_in(Slot::take()?, name, machine, test)
+    }
+
+    /// As [`Vm::run`], in a place already taken.
+    pub fn run_in(
+        slot: Slot,
+        name: &str,
+        machine: Machine,
+        test: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let mut vm = Self::start(slot, name, machine)?;
         let result = test(&mut vm);
         match result {
             Err(error) => vm.failures.push(format!("{error:#}")),
@@ -63,18 +73,15 @@ impl Vm {
         }
         vm.end();
         match vm.failures.is_empty() {
-            true => Ok(()),
+            true => {
+                vm.machine.remove_temporary();
+                Ok(())
+            }
             false => Err(vm.report()),
         }
     }
 
-    /// Boots `machine` as soon as there is a place for it.
-    pub fn start(name: &str, machine: Machine) -> Result<Self> {
-        Self::start_in(Slot::take()?, name, machine)
-    }
-
-    /// Boots `machine` in a place already taken.
-    pub fn start_in(slot: Slot, name: &str, machine: Machine) -> Result<Self> {
+    fn start(slot: Slot, name: &str, machine: Machine) -> Result<Self> {
         let folder = paths::fresh_folder(name)?;
         // A socket's path has 108 bytes; a working copy may lie deeper. QEMU
         // is given a relative one, and this process goes by the open folder.
