@@ -59,7 +59,9 @@ fn a_panic_fails_the_test_at_once_and_says_all() -> Result<()> {
     ensure!(said.contains("tests/harness-panic/transcript"), "{said}");
     ensure!(said.contains("] bare: up"), "no end of the transcript: {said}");
     ensure!(
-        said.contains("cargo test -p tests --test harness -- --exact a_panic_fails_the_test_at_once_and_says_all"),
+        said.contains(
+            "cargo test -p tests --test harness -- --exact a_panic_fails_the_test_at_once_and_says_all"
+        ),
         "no command to repeat it: {said}"
     );
     ensure!(said.contains("by hand: qemu-system-x86_64"), "{said}");
