@@ -62,6 +62,14 @@ pub enum Action {
     },
     /// A mount(2) call.
     Mount(Mount),
+    /// The mount at this path taken away: umount(2).
+    Unmount(PathBuf),
+    /// An empty directory taken away.
+    RemoveDir(PathBuf),
+    /// The working directory.
+    ChangeDir(PathBuf),
+    /// The root directory of this process, and of the children it will have.
+    ChangeRoot(PathBuf),
     /// The kernel's host name.
     SetHostname(String),
     /// A soft and hard resource limit; `None` is "unlimited".
@@ -100,6 +108,10 @@ impl fmt::Display for Action {
             Self::Touch { path } => write!(f, "touch {}", path.display()),
             Self::Write { path, text } => write!(f, "write {:?} to {}", text, path.display()),
             Self::Mount(mount) => mount.fmt(f),
+            Self::Unmount(path) => write!(f, "umount {}", path.display()),
+            Self::RemoveDir(path) => write!(f, "rmdir {}", path.display()),
+            Self::ChangeDir(path) => write!(f, "cd {}", path.display()),
+            Self::ChangeRoot(path) => write!(f, "chroot {}", path.display()),
             Self::SetHostname(name) => write!(f, "hostname {name}"),
             Self::SetLimit { limit, value } => {
                 let name = match limit {

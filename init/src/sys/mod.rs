@@ -5,9 +5,15 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod fault;
+#[cfg(test)]
+pub mod heap;
 pub mod power;
 pub mod process;
+pub mod signal;
+pub mod start;
 pub mod tty;
+pub mod xattr;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -16,6 +22,7 @@ use std::path::Path;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 
 use crate::action::{Action, Kernel, Limit, Node};
 use crate::mount::Mount;
@@ -37,6 +44,10 @@ impl Kernel for Linux {
                 OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
             }
             Action::Mount(call) => mount(call),
+            Action::Unmount(path) => Ok(nix::mount::umount(path)?),
+            Action::RemoveDir(path) => std::fs::remove_dir(path),
+            Action::ChangeDir(path) => std::env::set_current_dir(path),
+            Action::ChangeRoot(path) => Ok(nix::unistd::chroot(path)?),
             Action::SetHostname(name) => Ok(nix::unistd::sethostname(name)?),
             Action::SetLimit { limit, value } => {
                 let resource = match limit {
@@ -64,6 +75,18 @@ pub fn mount(call: &Mount) -> io::Result<()> {
         some(&call.data).as_deref(),
     )?;
     Ok(())
+}
+
+/// Whether a directory's filesystem lives in memory: ramfs or tmpfs, as the
+/// kernel's first root does.
+///
+/// # Errors
+/// statfs(2)'s.
+pub fn in_memory(path: &Path) -> io::Result<bool> {
+    // RAMFS_MAGIC of <linux/magic.h>, which libc has no name for.
+    const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+    let kind = statfs(path)?.filesystem_type();
+    Ok(kind == RAMFS_MAGIC || kind == TMPFS_MAGIC)
 }
 
 fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
