@@ -4,10 +4,19 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
+
+use init::reaped;
+use tokio::time::timeout;
 
 use crate::engine::Exit;
-use crate::watch::Readable;
+use crate::watch::{Readable, Watch};
+
+/// How long PID 1 may take to reap a process and write it down.
+const RECORDED: Duration = Duration::from_secs(1);
 
 /// A process, told from a later one with the same pid by its start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,19 +84,32 @@ impl Stat {
 }
 
 /// Waits for the end of a process that is not our child; how it ended is
-/// asked of PID 1, which reaps it.
+/// found in PID 1's record of what it reaps.
 ///
 /// # Errors
 /// Those of pidfd_open(2), a process that is gone excepted.
 pub async fn end_of_stranger(identity: Identity) -> io::Result<Exit> {
+    // The watch comes before what it is to see: PID 1 writes the record at
+    // about the time at which the descriptor tells of the end.
+    let record = Watch::new(Path::new(reaped::PATH));
     if identity.is_alive()
         && let Some(pidfd) = init::sys::process::open_pidfd(identity.pid)?
         && identity.is_alive()
     {
         Readable::new(pidfd)?.readable().await?;
     }
-    // TODO(ring)
-    Ok(Exit::LOST)
+    let find = || reaped::find(identity.pid, identity.start).ok().flatten();
+    let recorded = async {
+        loop {
+            match (find(), &record) {
+                (Some(found), _) => return Exit::of_status(found.status.into_raw()),
+                (None, Ok(record)) => record.changed().await,
+                (None, Err(_)) => return Exit::LOST,
+            }
+        }
+    };
+    // No record: somebody else was its parent.
+    Ok(timeout(RECORDED, recorded).await.unwrap_or(Exit::LOST))
 }
 
 #[cfg(test)]

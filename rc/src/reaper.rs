@@ -12,9 +12,7 @@ use std::io;
 use std::process::Command;
 use std::rc::Rc;
 
-use nix::errno::Errno;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use init::sys::process::{Child as Ended, ended_child, reap};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
@@ -114,28 +112,28 @@ impl Reaper {
 
     fn reap(&self) {
         let childless = loop {
-            let (pid, exit) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::code(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Exit::signal(signal as i32)),
-                Ok(WaitStatus::StillAlive) => break false,
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(_) => break true,
-            };
-            self.record(pid, exit);
+            match ended_child() {
+                Ended::Ended { pid, status } => {
+                    reap(pid);
+                    self.record(pid, Exit::of_status(status));
+                }
+                Ended::Alive => break false,
+                Ended::None => break true,
+            }
         };
         self.table.borrow_mut().childless = childless;
         self.reaped.notify_waiters();
     }
 
-    fn record(&self, pid: Pid, exit: Exit) {
+    fn record(&self, pid: i32, exit: Exit) {
         let mut table = self.table.borrow_mut();
-        if let Some(sender) = table.claims.remove(&pid.as_raw()) {
+        if let Some(sender) = table.claims.remove(&pid) {
             let _ = sender.send(exit);
             return;
         }
         if table.unclaimed.len() == UNCLAIMED {
             table.unclaimed.pop_front();
         }
-        table.unclaimed.push_back((pid.as_raw(), exit));
+        table.unclaimed.push_back((pid, exit));
     }
 }

@@ -6,9 +6,15 @@
 
 pub mod clock;
 pub mod namespace;
+pub mod fault;
+#[cfg(test)]
+pub mod heap;
 pub mod power;
 pub mod process;
+pub mod signal;
+pub mod start;
 pub mod tty;
+pub mod xattr;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -18,6 +24,7 @@ use std::path::Path;
 use nix::mount::MntFlags;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 
 use crate::action::{Action, Kernel, Limit, Node};
 use crate::mount::Mount;
@@ -43,6 +50,9 @@ impl Kernel for Linux {
                 let flags = if *lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
                 Ok(nix::mount::umount2(path, flags | MntFlags::UMOUNT_NOFOLLOW)?)
             }
+            Action::RemoveDir(path) => std::fs::remove_dir(path),
+            Action::ChangeDir(path) => std::env::set_current_dir(path),
+            Action::ChangeRoot(path) => Ok(nix::unistd::chroot(path)?),
             Action::SetHostname(name) => Ok(nix::unistd::sethostname(name)?),
             Action::SetLimit { limit, value } => {
                 let resource = match limit {
@@ -70,6 +80,18 @@ pub fn mount(call: &Mount) -> io::Result<()> {
         some(&call.data).as_deref(),
     )?;
     Ok(())
+}
+
+/// Whether a directory's filesystem lives in memory: ramfs or tmpfs, as the
+/// kernel's first root does.
+///
+/// # Errors
+/// statfs(2)'s.
+pub fn in_memory(path: &Path) -> io::Result<bool> {
+    // RAMFS_MAGIC of <linux/magic.h>, which libc has no name for.
+    const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+    let kind = statfs(path)?.filesystem_type();
+    Ok(kind == RAMFS_MAGIC || kind == TMPFS_MAGIC)
 }
 
 fn make_dir(path: &Path, mode: u32) -> io::Result<()> {

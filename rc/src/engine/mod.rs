@@ -60,14 +60,14 @@ impl Exit {
     /// It ended, and how is not known.
     pub const LOST: Self = Self { status: None };
 
-    /// By exit(3).
-    pub fn code(code: i32) -> Self {
-        Self { status: u32::try_from(code).ok() }
-    }
-
-    /// By a signal.
-    pub fn signal(number: i32) -> Self {
-        Self { status: u32::try_from(number).ok().map(|number| 128 + number) }
+    /// By a wait status, as wait(2) gives it: real-time signals are signals
+    /// too, which not every library knows.
+    pub fn of_status(status: i32) -> Self {
+        let status = match status & 0x7f {
+            0 => (status >> 8) & 0xff,
+            signal => 128 + signal,
+        };
+        Self { status: Some(status.cast_unsigned()) }
     }
 
     /// Whether it ended with status 0.

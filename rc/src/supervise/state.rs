@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(effects, [Effect::AskToEnd, Effect::WakeAt(kill_at)]);
         assert_eq!(machine.step(&policy, Event::Timer, kill_at), [Effect::Kill]);
         assert_eq!(machine.step(&policy, Event::Timer, kill_at + SECOND), []);
-        machine.step(&policy, Event::Exited(Exit::signal(9)), kill_at + SECOND);
+        machine.step(&policy, Event::Exited(Exit::of_status(9)), kill_at + SECOND);
         machine.step(&policy, Event::Cleaned, kill_at + SECOND);
         assert_eq!(machine.phase, Phase::Down(Why::Asked));
     }
