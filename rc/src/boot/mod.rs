@@ -10,7 +10,7 @@ mod plan;
 use std::cell::Cell;
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
@@ -54,11 +54,15 @@ pub struct Boot {
 /// container, until no process is left.
 pub fn main() -> ExitCode {
     // In a container somebody else has made the mounts, and owns the kernel.
-    let contained = Path::new("/proc/self").exists() && !Path::new(paths::STATE).exists();
     let mut failures = Vec::new();
-    if !contained && !Path::new(paths::STATE).exists() {
+    if !Path::new("/proc/self").exists() {
         failures = mount_everything(&Linux);
+        // What the next life of rc tells a machine from a container by.
+        if let Err(error) = fs::create_dir(paths::STATE).and_then(|()| fs::write(paths::MACHINE, "")) {
+            failures.push(format!("write {}: {error}", paths::MACHINE));
+        }
     }
+    let contained = !Path::new(paths::MACHINE).exists();
     let cmdline = Cmdline::current().unwrap_or_default();
     let console = Rc::new(Console::open(&cmdline));
     for failure in failures {
@@ -127,15 +131,18 @@ async fn run(console: Rc<Console>, cmdline: Cmdline, contained: bool) -> io::Res
             "rc.init: cannot become a subreaper: {error}; containers without a shim lose their exit status"
         );
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(paths::STATE)?;
+    fs::create_dir_all(paths::STATE)?;
+    fs::set_permissions(paths::STATE, fs::Permissions::from_mode(0o700))?;
     let reaper = Reaper::start()?;
     let progress = Progress::open(Path::new(paths::PROGRESS))?;
     let taking_over = progress.has(BOOTED);
     if taking_over {
         info!(console, "rc.init: started again; taking over");
     }
-    // containerd takes longer than everything else together: it goes first.
+    // containerd takes longer than everything else together: its keeper gets
+    // to start it before anything else is done.
     let system = Rc::new(System::start(console, cmdline, reaper, progress));
+    tokio::task::yield_now().await;
     let boot = Rc::new(Boot {
         services: Supervisor::new(system.clone()),
         system: system.clone(),
@@ -144,7 +151,7 @@ async fn run(console: Rc<Console>, cmdline: Cmdline, contained: bool) -> io::Res
     });
     control::serve(Path::new(paths::CONTROL), boot.clone())?;
     if !contained {
-        boot.prepare_machine().await;
+        boot.prepare_machine(taking_over).await;
     }
     if taking_over {
         boot.services.start_all().await;
@@ -166,7 +173,7 @@ async fn run(console: Rc<Console>, cmdline: Cmdline, contained: bool) -> io::Res
 
 impl Boot {
     /// Devices and settings, side by side with containerd's start.
-    async fn prepare_machine(&self) {
+    async fn prepare_machine(&self, taking_over: bool) {
         let (console, kernel) = (&self.system.console, &self.system.kernel);
         let devices = modules::ColdPlug::start(&self.system.cmdline);
         for action in machine::limits() {

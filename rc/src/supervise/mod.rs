@@ -52,7 +52,19 @@ struct Service {
     machine: Machine,
     pid: Option<u32>,
     /// Why the last start failed.
-    problem: Option<String>,
+    problem: Option<Problem>,
+}
+
+/// Why a service could not be started, and how often in a row for the same reason.
+struct Problem {
+    text: String,
+    times: u32,
+}
+
+impl Problem {
+    fn new(text: String) -> Self {
+        Self { text, times: 1 }
+    }
 }
 
 /// The services of the machine.
@@ -246,7 +258,7 @@ impl Supervisor {
         let mut changes = self.changes.subscribe();
         loop {
             let outcome = self.services.borrow().get(name).map(|service| {
-                let problem = service.problem.clone();
+                let problem = service.problem.as_ref().map(|problem| problem.text.clone());
                 let exit = service.machine.last_exit.map(|exit| format!("ended with {exit}"));
                 (done(service.machine.phase), problem.or(exit))
             });
@@ -323,12 +335,7 @@ impl Supervisor {
     }
 
     async fn launch(self: &Rc<Self>, name: String) {
-        let Some(bundle) = self.with(&name, |service| {
-            service.problem = None;
-            service.bundle.clone()
-        }) else {
-            return;
-        };
+        let Some(bundle) = self.with(&name, |service| service.bundle.clone()) else { return };
         let started = match self.system.engine_ready(Stage::Services).await {
             Ok(engine) => {
                 launch::launch(&self.system, engine.as_ref(), &bundle).await.map(|started| (engine, started))
@@ -337,13 +344,20 @@ impl Supervisor {
         };
         match started {
             Ok((engine, started)) => {
-                self.with(&name, |service| service.pid = Some(started.pid));
+                self.with(&name, |service| {
+                    service.pid = Some(started.pid);
+                    service.problem = None;
+                });
                 self.handle(&name, Event::Launched);
                 let id = launch::id(&bundle);
                 self.clone().await_end(name, engine, id).await;
             }
             Err(error) => {
-                self.with(&name, |service| service.problem = Some(error.to_string()));
+                let problem = Problem::new(error.after(&bundle.label()));
+                self.with(&name, |service| match &mut service.problem {
+                    Some(known) if known.text == problem.text => known.times += 1,
+                    other => *other = Some(problem),
+                });
                 self.handle(&name, Event::LaunchFailed);
             }
         }
@@ -416,8 +430,16 @@ fn report(console: &Console, name: &str, service: &Service, event: Event, before
             info!(console, "service {name}: running (process {pid})");
         }
         (Event::LaunchFailed, Phase::Starting) => {
-            let problem = service.problem.as_deref().unwrap_or("for an unknown reason");
-            error!(console, "service {name}: failed to start: {problem}; {}", next());
+            match &service.problem {
+                Some(Problem { text, times: 1 }) => {
+                    error!(console, "service {name}: failed to start: {text}; {}", next());
+                }
+                // The whole story once; then that it goes on.
+                Some(Problem { times, .. }) => {
+                    error!(console, "service {name}: failed to start, {times} times now; {}", next());
+                }
+                None => {}
+            }
         }
         (Event::Exited(exit), Phase::Stopping(_)) => info!(console, "service {name}: stopped ({exit})"),
         (Event::Cleaned, Phase::Cleaning) if service.machine.wanted => {
