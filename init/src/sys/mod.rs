@@ -5,10 +5,10 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
-pub mod namespace;
 pub mod fault;
 #[cfg(test)]
 pub mod heap;
+pub mod namespace;
 pub mod power;
 pub mod process;
 pub mod signal;
