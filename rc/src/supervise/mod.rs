@@ -32,6 +32,9 @@ use state::{Effect, Event, Machine, Phase, Why};
 /// The pause between two looks at an engine that has failed to come up.
 const ENGINE_AWAY: Duration = Duration::from_secs(1);
 
+/// How long after a broken connection the daemon's end is known at the latest.
+const CONNECTION_LOST: Duration = Duration::from_millis(20);
+
 /// A service as it is told to people and programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -339,6 +342,8 @@ impl Supervisor {
 
     /// Waits until the engine answers again, however long that takes.
     async fn engine_back(&self) {
+        // The end of the daemon is noticed a moment after its connections break.
+        sleep(CONNECTION_LOST).await;
         while self.system.engine_ready(Stage::Services).await.is_err() {
             sleep(ENGINE_AWAY).await;
         }
