@@ -5,9 +5,11 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod module;
 pub mod power;
 pub mod process;
 pub mod tty;
+pub mod uevent;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
