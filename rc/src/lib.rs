@@ -1,2 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! See docs/architecture.md.
+//! The boot and the supervisor of lkinit: `rc.init`, `rc.shutdown` and
+//! `service`, one program by several names.
+
+pub mod engine;
+pub mod process;
+pub mod reaper;
+pub mod supervise;
+pub mod watch;
