@@ -3,7 +3,9 @@
 //! `service`, one program by several names.
 
 pub mod engine;
+pub mod modules;
 pub mod process;
 pub mod reaper;
 pub mod supervise;
+pub mod uevent;
 pub mod watch;
