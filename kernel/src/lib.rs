@@ -1,2 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-//! See docs/architecture.md.
+//! See docs/kernel.md.
+
+pub mod check;
