@@ -221,7 +221,9 @@ fn network_and_signals(_: &Path) {
     };
     let confined = apply(&policy);
     if landlock(&confined, 4, "TCP ports out of reach") {
-        assert_eq!(errno(TcpStream::connect(("127.0.0.1", 1))), libc::ECONNREFUSED);
+        // Or no loopback interface, in a bare machine: not for Landlock to say.
+        let allowed = errno(TcpStream::connect(("127.0.0.1", 1)));
+        assert!([libc::ECONNREFUSED, libc::ENETUNREACH].contains(&allowed), "{allowed}");
         assert_eq!(errno(TcpStream::connect(("127.0.0.1", port))), libc::EACCES);
         assert_eq!(errno(TcpListener::bind("127.0.0.1:0")), libc::EACCES);
     }

@@ -11,9 +11,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// Says loudly what is not tried here: libtest keeps what `eprintln!` says of
+/// a test that passes to itself.
+macro_rules! left_out {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stderr(), "LEFT OUT: {}", format_args!($($text)*));
+    }};
+}
 
 const PROCPS: &str = "/usr/sbin/sysctl";
 const SYSTEMD: &str = "/usr/lib/systemd/systemd-sysctl";
@@ -115,7 +124,7 @@ impl Scene {
     /// What another program makes of it; `None` where it cannot be run.
     fn theirs(&self, program: &[&str]) -> Option<BTreeMap<&'static str, String>> {
         if !Path::new(program[0]).exists() {
-            eprintln!("LEFT OUT: comparing with {}: it is not installed", program[0]);
+            left_out!("comparing with {}: it is not installed", program[0]);
             return None;
         }
         let tree = self.tree("theirs");
@@ -138,7 +147,7 @@ impl Scene {
             .output()
             .unwrap();
         if output.stdout != b"ready\n" {
-            eprintln!("LEFT OUT: comparing with {}: {}", program[0], String::from_utf8_lossy(&output.stderr));
+            left_out!("comparing with {}: {}", program[0], String::from_utf8_lossy(&output.stderr));
             return None;
         }
         Some(values(&tree))
