@@ -91,7 +91,7 @@ fn unxz(bytes: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 fn unzstd(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    drain(ruzstd::decoding::StreamingDecoder::new(bytes).map_err(io::Error::other)?)
+    drain(zstd::stream::read::Decoder::with_buffer(bytes)?.single_frame())
 }
 
 fn drain(reader: impl Read) -> io::Result<Vec<u8>> {

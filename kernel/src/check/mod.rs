@@ -123,8 +123,8 @@ impl fmt::Display for Report {
             for (requirement, state) in self.unmet(level) {
                 let Requirement { rule, reason, without, .. } = requirement;
                 writeln!(f, "{level:<5} {}", Line(*rule, *state))?;
-                writeln!(f, "        for: {reason}")?;
-                writeln!(f, "        without: {without}")?;
+                writeln!(f, "        why: {reason}")?;
+                writeln!(f, "        else: {without}")?;
             }
         }
         let version = self.version.as_deref().unwrap_or("of unknown version");

@@ -93,7 +93,7 @@ fn a_module_may_be_too_late() {
     assert!(!report.is_enough());
     assert_eq!(report.unmet(Level::Need).count(), 1);
     assert!(report.to_string().starts_with(
-        "need  CONFIG_UNIX=y (CONFIG_UNIX is a module, which comes too late)\n        for: the sockets of containerd"
+        "need  CONFIG_UNIX=y (CONFIG_UNIX is a module, which comes too late)\n        why: the sockets of containerd"
     ));
 }
 
