@@ -62,8 +62,14 @@ pub enum Action {
     },
     /// A mount(2) call.
     Mount(Mount),
-    /// The mount at this path taken away: umount(2).
-    Unmount(PathBuf),
+    /// A umount2(2) call.
+    Unmount {
+        /// The mount point.
+        path: PathBuf,
+        /// Take it out of sight now, with all that is mounted below it, and
+        /// let go of it when nobody uses it any more (`MNT_DETACH`).
+        lazy: bool,
+    },
     /// An empty directory taken away.
     RemoveDir(PathBuf),
     /// The working directory.
@@ -108,7 +114,9 @@ impl fmt::Display for Action {
             Self::Touch { path } => write!(f, "touch {}", path.display()),
             Self::Write { path, text } => write!(f, "write {:?} to {}", text, path.display()),
             Self::Mount(mount) => mount.fmt(f),
-            Self::Unmount(path) => write!(f, "umount {}", path.display()),
+            Self::Unmount { path, lazy } => {
+                write!(f, "umount {}{}", if *lazy { "-l " } else { "" }, path.display())
+            }
             Self::RemoveDir(path) => write!(f, "rmdir {}", path.display()),
             Self::ChangeDir(path) => write!(f, "cd {}", path.display()),
             Self::ChangeRoot(path) => write!(f, "chroot {}", path.display()),

@@ -13,6 +13,9 @@ pub mod console;
 pub mod line;
 pub mod log;
 pub mod mount;
+pub mod mountinfo;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod multicall;
 pub mod pid1;
 pub mod reaped;

@@ -112,7 +112,7 @@ fn way(log: &mut Log) -> Way {
         return Way::Either;
     }
     let line = Cmdline::read(&Path::new(WORK).join("cmdline")).unwrap_or_default();
-    let _ = Linux.apply(&Action::Unmount(WORK.into()));
+    let _ = Linux.apply(&Action::Unmount { path: WORK.into(), lazy: false });
     match line.get("lkinit.root") {
         None => Way::Either,
         Some("move") => Way::Move,

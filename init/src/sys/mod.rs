@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod namespace;
 pub mod fault;
 #[cfg(test)]
 pub mod heap;
@@ -21,6 +22,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use nix::mount::MntFlags;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
@@ -45,7 +47,10 @@ impl Kernel for Linux {
                 OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
             }
             Action::Mount(call) => mount(call),
-            Action::Unmount(path) => Ok(nix::mount::umount(path)?),
+            Action::Unmount { path, lazy } => {
+                let flags = if *lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
+                Ok(nix::mount::umount2(path, flags | MntFlags::UMOUNT_NOFOLLOW)?)
+            }
             Action::RemoveDir(path) => std::fs::remove_dir(path),
             Action::ChangeDir(path) => std::env::set_current_dir(path),
             Action::ChangeRoot(path) => Ok(nix::unistd::chroot(path)?),
@@ -120,4 +125,22 @@ fn accept_existing(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }
+}
+
+/// The id of the mount that `path` is on, or its nearest parent that is
+/// there: statx(2), Linux 5.8. Changes when something is mounted over it.
+pub fn mount_id(path: &Path) -> u64 {
+    for path in path.ancestors() {
+        let Ok(name) = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()) else { continue };
+        let mut data = std::mem::MaybeUninit::<libc::statx>::zeroed();
+        // SAFETY: `name` ends with a NUL and `data` is the struct that
+        // statx(2) fills in; both live through the call.
+        let result =
+            unsafe { libc::statx(libc::AT_FDCWD, name.as_ptr(), 0, libc::STATX_MNT_ID, data.as_mut_ptr()) };
+        if result == 0 {
+            // SAFETY: a struct of plain numbers, zeroed before and filled in since.
+            return unsafe { data.assume_init() }.stx_mnt_id;
+        }
+    }
+    0
 }
