@@ -209,7 +209,7 @@ fn a_fault_in_it_is_the_last_thing_it_says() {
     let root = Root::new(rc, SHUTDOWN);
     std::fs::write(root.path("dev/kmsg"), "").unwrap();
     let mut machine = root.boot();
-    let line = machine.expect("lkinit: init: fatal SIGILL (code ");
+    let line = machine.expect("lkinit: fault in init: SIGILL, address 0x");
     assert_eq!(machine.end(), Err(128 + libc::SIGILL));
     let kmsg = std::fs::read_to_string(machine.root.path("dev/kmsg")).unwrap();
     assert_eq!(kmsg.lines().last(), Some(format!("<26>{}", line.trim_end()).as_str()));

@@ -37,7 +37,7 @@ use policy::{Effect, Event, Policy, Program};
 const REAP_AT_ONCE: usize = 256;
 
 /// How long nothing has to happen before PID 1 makes itself small.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_millis(100);
 
 /// The environment variable that children get where nobody has set it.
 const SEARCH_PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

@@ -5,11 +5,11 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
-pub mod namespace;
 pub mod fault;
 #[cfg(test)]
 pub mod heap;
 pub mod memory;
+pub mod namespace;
 pub mod power;
 pub mod process;
 pub mod signal;
