@@ -29,6 +29,12 @@ use crate::system::System;
 use policy::Policy;
 use state::{Effect, Event, Machine, Phase, Why};
 
+/// The pause between two looks at an engine that has failed to come up.
+const ENGINE_AWAY: Duration = Duration::from_secs(1);
+
+/// How long after a broken connection the daemon's end is known at the latest.
+const CONNECTION_LOST: Duration = Duration::from_millis(20);
+
 /// A service as it is told to people and programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -309,13 +315,37 @@ impl Supervisor {
                 self.signal(&name, SIGKILL, true).await;
             }
             Effect::Clean => {
-                if let Some((engine, id)) = self.handles(&name)
-                    && let Err(error) = engine.delete(&id).await
-                {
-                    warning!(self.system.console, "service {name}: cannot remove its container: {error}");
-                }
+                self.clean(&name).await;
                 self.handle(&name, Event::Cleaned);
             }
+        }
+    }
+
+    /// Removes what a service's process has left. A record that stays behind
+    /// would be in the way of the next start, so an engine that is away is
+    /// waited for.
+    async fn clean(&self, name: &str) {
+        let Some((engine, id)) = self.handles(name) else { return };
+        loop {
+            match engine.delete(&id).await {
+                Ok(()) => return,
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
+                Err(error) => {
+                    return warning!(
+                        self.system.console,
+                        "service {name}: cannot remove its container: {error}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Waits until the engine answers again, however long that takes.
+    async fn engine_back(&self) {
+        // The end of the daemon is noticed a moment after its connections break.
+        sleep(CONNECTION_LOST).await;
+        while self.system.engine_ready(Stage::Services).await.is_err() {
+            sleep(ENGINE_AWAY).await;
         }
     }
 
@@ -369,12 +399,8 @@ impl Supervisor {
         let exit = loop {
             match engine.wait(&id).await {
                 Ok(exit) => break exit,
-                Err(EngineError::Unavailable { .. }) => {
-                    // containerd is gone, its shims are not.
-                    while self.system.engine_ready(Stage::Services).await.is_err() {
-                        sleep(Duration::from_secs(1)).await;
-                    }
-                }
+                // containerd is gone, its shims are not.
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
                 Err(error) => {
                     if !error.is_not_found() {
                         error!(self.system.console, "service {name}: {error}");
