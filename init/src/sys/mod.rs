@@ -10,8 +10,6 @@ pub mod fault;
 pub mod heap;
 pub mod memory;
 pub mod namespace;
-pub mod namespace;
-pub mod power;
 pub mod power;
 pub mod process;
 pub mod signal;
