@@ -8,6 +8,7 @@ pub mod clock;
 pub mod fault;
 #[cfg(test)]
 pub mod heap;
+pub mod memory;
 pub mod module;
 pub mod namespace;
 pub mod power;
