@@ -8,7 +8,7 @@ pub mod policy;
 pub mod state;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,9 +23,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::bundle::{self, Bundle, Stage};
-use crate::engine::{Engine, Error as EngineError, Exit, Id};
+use crate::engine::{Engine, Error as EngineError, Exit, Found, Id};
 use crate::launch;
-use crate::system::System;
+use crate::system::{SERVICES, System};
 use policy::Policy;
 use state::{Effect, Event, Machine, Phase, Why};
 
@@ -151,30 +151,56 @@ impl Supervisor {
         Some(())
     }
 
-    /// Finds what an earlier rc, or an earlier boot, has left in our
-    /// namespaces: what runs is ours again, the rest is removed.
+    /// Finds what an earlier rc, or an earlier boot, has left: what runs is
+    /// ours again, the rest is removed. In our own namespace everything is
+    /// ours; in one that a bundle names, only the container of that bundle.
     async fn take_over(self: &Rc<Self>, engine: &Rc<dyn Engine>) {
-        let ids: Vec<Id> =
+        let ids: BTreeSet<Id> =
             self.services.borrow().values().map(|service| launch::id(&service.bundle)).collect();
-        for found in engine.list(crate::system::SERVICES).await.unwrap_or_default() {
-            let id = Id { namespace: crate::system::SERVICES.to_owned(), name: found.name };
-            let task = found.task.filter(|task| task.running && ids.contains(&id));
-            if let Some(task) = task {
-                info!(self.system.console, "service {}: taken over (process {})", id.name, task.pid);
-                self.with(&id.name, |service| {
-                    service.machine = Machine::adopted(since_boot());
-                    service.pid = Some(task.pid);
-                });
-                tokio::task::spawn_local(self.clone().await_end(id.name.clone(), engine.clone(), id));
-                continue;
+        let named = ids.iter().map(|id| id.namespace.as_str());
+        let namespaces: BTreeSet<&str> = named.chain([SERVICES]).collect();
+        for namespace in namespaces {
+            let found = match engine.list(namespace).await {
+                Ok(found) => found,
+                Err(error) => {
+                    warning!(self.system.console, "services: {error}; old containers are not cleaned up");
+                    continue;
+                }
+            };
+            for Found { name, task } in found {
+                let id = Id { namespace: namespace.to_owned(), name };
+                let running = task.filter(|task| task.running);
+                match running.filter(|_| ids.contains(&id)) {
+                    Some(task) => self.adopt(engine, id, task.pid),
+                    None if namespace == SERVICES || ids.contains(&id) => {
+                        self.remove_stale(engine.as_ref(), &id, running.is_some()).await;
+                    }
+                    None => {}
+                }
             }
-            if found.task.is_some_and(|task| task.running) {
-                let _ = engine.kill(&id, SIGKILL, true).await;
-                let _ = engine.wait(&id).await;
-            }
-            if let Err(error) = engine.delete(&id).await {
-                warning!(self.system.console, "services: cannot remove an old container: {error}");
-            }
+        }
+    }
+
+    /// A service that runs already is ours again.
+    fn adopt(self: &Rc<Self>, engine: &Rc<dyn Engine>, id: Id, pid: u32) {
+        let name = id.name.clone();
+        info!(self.system.console, "service {name}: taken over (process {pid})");
+        self.with(&name, |service| {
+            service.machine = Machine::adopted(since_boot());
+            service.pid = Some(pid);
+        });
+        tokio::task::spawn_local(self.clone().await_end(name, engine.clone(), id));
+    }
+
+    async fn remove_stale(&self, engine: &dyn Engine, id: &Id, running: bool) {
+        if running {
+            // Both may fail only because it has just ended.
+            let _ = engine.kill(id, SIGKILL, true).await;
+            let _ = engine.wait(id).await;
+        }
+        match engine.delete(id).await {
+            Ok(()) => info!(self.system.console, "services: removed the container {id} of an earlier life"),
+            Err(error) => warning!(self.system.console, "services: cannot remove an old container: {error}"),
         }
     }
 
