@@ -199,6 +199,22 @@ fn what_it_reaps_is_on_record_before_it_is_gone() {
     assert!(records.iter().enumerate().all(|(at, record)| record.sequence == at as u64 + 1));
 }
 
+/// Somebody destroys the code that PID 1 runs next: what it says then is the
+/// last anyone hears of this machine.
+#[test]
+fn a_fault_in_it_is_the_last_thing_it_says() {
+    let rc = "sleep 0.2; set -- $(cat /proc/1/syscall); shift $(($# - 1))
+        printf '\\017\\013' | dd of=/proc/1/mem bs=1 seek=$(($1)) conv=notrunc 2>/dev/null
+        kill -HUP 1; sleep 1000";
+    let root = Root::new(rc, SHUTDOWN);
+    std::fs::write(root.path("dev/kmsg"), "").unwrap();
+    let mut machine = root.boot();
+    let line = machine.expect("lkinit: fault in init: SIGILL, address 0x");
+    assert_eq!(machine.end(), Err(128 + libc::SIGILL));
+    let kmsg = std::fs::read_to_string(machine.root.path("dev/kmsg")).unwrap();
+    assert_eq!(kmsg.lines().last(), Some(format!("<26>{}", line.trim_end()).as_str()));
+}
+
 /// A root with nothing in `/dev` and no standard streams: the kernel's way of
 /// starting PID 1 where there is no /dev/console. Rust's own start would abort.
 #[test]

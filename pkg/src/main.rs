@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use kernel::check;
 use pkg::bundle::{self, Described};
 use pkg::{distro, packages, tarball, yaml};
 
@@ -22,6 +23,7 @@ enum Command {
     Distro(Distro),
     Images(Images),
     Kernel(Kernel),
+    KernelCheck(KernelCheck),
     Root(Root),
 }
 
@@ -133,12 +135,29 @@ impl Kernel {
     }
 }
 
+/// Say what a kernel lacks of what lkinit needs, and what will not work without
+#[derive(clap::Args)]
+struct KernelCheck {
+    /// A kernel's configuration, plain or compressed, or a kernel that holds its own
+    file: PathBuf,
+}
+
+impl KernelCheck {
+    fn run(&self) -> Result<()> {
+        let report = check::check(&check::read(&self.file)?);
+        println!("{report}");
+        ensure!(report.is_enough(), "{} is not enough for lkinit", self.file.display());
+        Ok(())
+    }
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bundles(args) => args.run(),
         Command::Distro(args) => args.run(),
         Command::Images(args) => args.run(),
         Command::Kernel(args) => args.run(),
+        Command::KernelCheck(args) => args.run(),
         Command::Root(args) => args.run(),
     };
     match result {

@@ -65,7 +65,7 @@ pub fn report_to(targets: [&'static CStr; 2]) {
 }
 
 fn on_panic(panic: &PanicHookInfo<'_>) {
-    say(format_args!("{panic}"));
+    say(format_args!("panic in init: {panic}"));
     // Not abort(3): PID 1 has no default action for the SIGABRT it would send
     // itself, and the instruction it tries next would look like a fault.
     exit_now(128 + libc::SIGABRT);
@@ -84,7 +84,9 @@ extern "C" fn on_fault(number: c_int, info: *mut libc::siginfo_t, context: *mut 
     }
     let name = Signal::try_from(number).map_or("signal", Signal::as_str);
     let (address, instruction) = (address.addr(), instruction(context));
-    say(format_args!("fatal {name} (code {code}), address {address:#x}, instruction {instruction:#x}"));
+    say(format_args!(
+        "fault in init: {name}, address {address:#x}, instruction {instruction:#x}, code {code}"
+    ));
     // SAFETY: SIG_DFL is no function of ours; raise(3) is signal-safe.
     unsafe {
         libc::signal(number, libc::SIG_DFL);
@@ -120,9 +122,9 @@ fn say(text: std::fmt::Arguments<'_>) {
     }
     // Facility daemon (3), severity critical (2): the kernel shows it on every
     // console even when it was told to be quiet.
-    let mut kmsg = Line::<512>::of(format_args!("<26>lkinit: init: {text}"));
+    let mut kmsg = Line::<512>::of(format_args!("<26>lkinit: {text}"));
     kmsg.push_bytes(b"\n");
-    let mut console = Line::<512>::of(format_args!("lkinit: init: {text}"));
+    let mut console = Line::<512>::of(format_args!("lkinit: {text}"));
     console.push_bytes(b"\r\n");
     let targets = TARGETS.get().unwrap_or(&OUTPUTS);
     for (path, line) in targets.iter().zip([kmsg.as_bytes(), console.as_bytes()]) {

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use init::console::Console;
@@ -133,7 +134,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts containerd and the task that keeps it up.
-    pub fn start(console: Rc<Console>, reaper: Reaper, config: RuntimeConfig, debug: bool) -> Self {
+    pub fn start(console: Arc<Console>, reaper: Reaper, config: RuntimeConfig, debug: bool) -> Self {
         let (health_sender, health) = watch::channel(Health::Starting);
         let (orders, inbox) = mpsc::channel(4);
         let pid = Rc::new(Cell::new(None));
@@ -215,7 +216,7 @@ impl Daemon {
 
 struct Keeper {
     client: Containerd,
-    console: Rc<Console>,
+    console: Arc<Console>,
     reaper: Reaper,
     config: RuntimeConfig,
     debug: bool,

@@ -8,7 +8,7 @@ pub mod policy;
 pub mod state;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,11 +23,17 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::bundle::{self, Bundle, Stage};
-use crate::engine::{Engine, Error as EngineError, Exit, Id};
+use crate::engine::{Engine, Error as EngineError, Exit, Found, Id};
 use crate::launch;
-use crate::system::System;
+use crate::system::{SERVICES, System};
 use policy::Policy;
 use state::{Effect, Event, Machine, Phase, Why};
+
+/// The pause between two looks at an engine that has failed to come up.
+const ENGINE_AWAY: Duration = Duration::from_secs(1);
+
+/// How long after a broken connection the daemon's end is known at the latest.
+const CONNECTION_LOST: Duration = Duration::from_millis(20);
 
 /// A service as it is told to people and programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,30 +151,56 @@ impl Supervisor {
         Some(())
     }
 
-    /// Finds what an earlier rc, or an earlier boot, has left in our
-    /// namespaces: what runs is ours again, the rest is removed.
+    /// Finds what an earlier rc, or an earlier boot, has left: what runs is
+    /// ours again, the rest is removed. In our own namespace everything is
+    /// ours; in one that a bundle names, only the container of that bundle.
     async fn take_over(self: &Rc<Self>, engine: &Rc<dyn Engine>) {
-        let ids: Vec<Id> =
+        let ids: BTreeSet<Id> =
             self.services.borrow().values().map(|service| launch::id(&service.bundle)).collect();
-        for found in engine.list(crate::system::SERVICES).await.unwrap_or_default() {
-            let id = Id { namespace: crate::system::SERVICES.to_owned(), name: found.name };
-            let task = found.task.filter(|task| task.running && ids.contains(&id));
-            if let Some(task) = task {
-                info!(self.system.console, "service {}: taken over (process {})", id.name, task.pid);
-                self.with(&id.name, |service| {
-                    service.machine = Machine::adopted(since_boot());
-                    service.pid = Some(task.pid);
-                });
-                tokio::task::spawn_local(self.clone().await_end(id.name.clone(), engine.clone(), id));
-                continue;
+        let named = ids.iter().map(|id| id.namespace.as_str());
+        let namespaces: BTreeSet<&str> = named.chain([SERVICES]).collect();
+        for namespace in namespaces {
+            let found = match engine.list(namespace).await {
+                Ok(found) => found,
+                Err(error) => {
+                    warning!(self.system.console, "services: {error}; old containers are not cleaned up");
+                    continue;
+                }
+            };
+            for Found { name, task } in found {
+                let id = Id { namespace: namespace.to_owned(), name };
+                let running = task.filter(|task| task.running);
+                match running.filter(|_| ids.contains(&id)) {
+                    Some(task) => self.adopt(engine, id, task.pid),
+                    None if namespace == SERVICES || ids.contains(&id) => {
+                        self.remove_stale(engine.as_ref(), &id, running.is_some()).await;
+                    }
+                    None => {}
+                }
             }
-            if found.task.is_some_and(|task| task.running) {
-                let _ = engine.kill(&id, SIGKILL, true).await;
-                let _ = engine.wait(&id).await;
-            }
-            if let Err(error) = engine.delete(&id).await {
-                warning!(self.system.console, "services: cannot remove an old container: {error}");
-            }
+        }
+    }
+
+    /// A service that runs already is ours again.
+    fn adopt(self: &Rc<Self>, engine: &Rc<dyn Engine>, id: Id, pid: u32) {
+        let name = id.name.clone();
+        info!(self.system.console, "service {name}: taken over (process {pid})");
+        self.with(&name, |service| {
+            service.machine = Machine::adopted(since_boot());
+            service.pid = Some(pid);
+        });
+        tokio::task::spawn_local(self.clone().await_end(name, engine.clone(), id));
+    }
+
+    async fn remove_stale(&self, engine: &dyn Engine, id: &Id, running: bool) {
+        if running {
+            // Both may fail only because it has just ended.
+            let _ = engine.kill(id, SIGKILL, true).await;
+            let _ = engine.wait(id).await;
+        }
+        match engine.delete(id).await {
+            Ok(()) => info!(self.system.console, "services: removed the container {id} of an earlier life"),
+            Err(error) => warning!(self.system.console, "services: cannot remove an old container: {error}"),
         }
     }
 
@@ -309,13 +341,37 @@ impl Supervisor {
                 self.signal(&name, SIGKILL, true).await;
             }
             Effect::Clean => {
-                if let Some((engine, id)) = self.handles(&name)
-                    && let Err(error) = engine.delete(&id).await
-                {
-                    warning!(self.system.console, "service {name}: cannot remove its container: {error}");
-                }
+                self.clean(&name).await;
                 self.handle(&name, Event::Cleaned);
             }
+        }
+    }
+
+    /// Removes what a service's process has left. A record that stays behind
+    /// would be in the way of the next start, so an engine that is away is
+    /// waited for.
+    async fn clean(&self, name: &str) {
+        let Some((engine, id)) = self.handles(name) else { return };
+        loop {
+            match engine.delete(&id).await {
+                Ok(()) => return,
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
+                Err(error) => {
+                    return warning!(
+                        self.system.console,
+                        "service {name}: cannot remove its container: {error}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Waits until the engine answers again, however long that takes.
+    async fn engine_back(&self) {
+        // The end of the daemon is noticed a moment after its connections break.
+        sleep(CONNECTION_LOST).await;
+        while self.system.engine_ready(Stage::Services).await.is_err() {
+            sleep(ENGINE_AWAY).await;
         }
     }
 
@@ -369,12 +425,8 @@ impl Supervisor {
         let exit = loop {
             match engine.wait(&id).await {
                 Ok(exit) => break exit,
-                Err(EngineError::Unavailable { .. }) => {
-                    // containerd is gone, its shims are not.
-                    while self.system.engine_ready(Stage::Services).await.is_err() {
-                        sleep(Duration::from_secs(1)).await;
-                    }
-                }
+                // containerd is gone, its shims are not.
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
                 Err(error) => {
                     if !error.is_not_found() {
                         error!(self.system.console, "service {name}: {error}");
