@@ -32,10 +32,10 @@ onshutdown:
 services:
   - name: talker
     image: lkinit/busybox
-    command: [/bin/sh, -c, 'echo talker out; echo talker err >&2; exec sleep 100000']
+    command: [/bin/sh, -c, 'trap \"exit 0\" TERM; echo talker out; echo talker err >&2; sleep 100000 & wait']
   - name: sleeper
     image: lkinit/busybox
-    command: [/bin/sleep, '100000']
+    command: [/bin/sh, -c, 'trap \"exit 0\" TERM; sleep 100000 & wait']
 files:
   - path: etc/sysctl.d/10-test.conf
     contents: 'kernel.panic_on_oops = 1'

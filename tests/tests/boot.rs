@@ -40,7 +40,8 @@ fn a_typical_image_boots_runs_and_shuts_down() -> Result<()> {
 /// kernel's own rootfs, mount 1, is not.
 fn root(vm: &mut Vm) -> Result<()> {
     let mountinfo = vm.sh("cat /proc/1/mountinfo")?;
-    let root = mountinfo.lines().find(|line| line.split(' ').nth(4) == Some("/")).context(mountinfo.clone())?;
+    let root =
+        mountinfo.lines().find(|line| line.split(' ').nth(4) == Some("/")).context(mountinfo.clone())?;
     let words: Vec<_> = root.split(' ').collect();
     ensure!(words[0] != words[1], "the root has no parent: {root}");
     ensure!(root.contains(" ro,"), "the root is writable: {root}");
@@ -85,7 +86,10 @@ fn mounts(vm: &mut Vm) -> Result<()> {
 fn devices(vm: &mut Vm) -> Result<()> {
     let links = "fd stdin stdout stderr kcore";
     let links = vm.sh(&format!("cd /dev; for l in {links}; do readlink $l; done"))?;
-    ensure!(links == "/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\n/proc/kcore\n", "{links}");
+    ensure!(
+        links == "/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\n/proc/kcore\n",
+        "{links}"
+    );
     vm.sh("for d in console null kmsg tty tty1; do test -c /dev/$d || { echo no $d; exit 1; }; done")?;
     ensure!(vm.sh("stat -c %a /dev/pts/ptmx")?.trim() != "0");
     Ok(())
@@ -135,7 +139,9 @@ fn services(vm: &mut Vm) -> Result<()> {
 }
 
 fn service_command(vm: &mut Vm) -> Result<()> {
-    let pid = |vm: &mut Vm| vm.try_sh("ctr -n services.linuxkit tasks ls | grep sleeper | tr -s ' ' | cut -d ' ' -f 2");
+    let pid = |vm: &mut Vm| {
+        vm.try_sh("ctr -n services.linuxkit tasks ls | grep sleeper | tr -s ' ' | cut -d ' ' -f 2")
+    };
     let before = pid(vm)?.text;
     vm.sh("service restart sleeper")?;
     let after = pid(vm)?.text;
@@ -156,14 +162,15 @@ fn pid_1(vm: &mut Vm) -> Result<()> {
     let memory = vm.sh("grep Private_Dirty /proc/1/smaps_rollup")?;
     let kib: u32 = memory.split_whitespace().nth(1).context(memory.clone())?.parse()?;
     eprintln!("  PID 1: {kib} KiB private");
-    ensure!(kib <= 300, "PID 1 has {kib} KiB of private memory");
+    ensure!(kib <= 300, "PID 1 has {kib} KiB of private memory:\n{}", vm.sh("cat /proc/1/smaps")?);
     Ok(())
 }
 
 /// Processes whose parent ends before them, many at a time.
 fn orphans(vm: &mut Vm) -> Result<()> {
     vm.sh("i=0; while [ $i -lt 300 ]; do (true & true & true & true &) ; i=$((i+1)); done")?;
-    let zombies = vm.sh("sleep 1; grep -c '^State:.Z' /proc/[0-9]*/status 2>/dev/null | grep -c ':1$' || true")?;
+    let zombies =
+        vm.sh("sleep 1; grep -c '^State:.Z' /proc/[0-9]*/status 2>/dev/null | grep -c ':1$' || true")?;
     ensure!(zombies.trim() == "0", "{zombies} processes were not reaped");
     Ok(())
 }

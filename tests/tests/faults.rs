@@ -69,7 +69,10 @@ fn a_fault_is_one_line_and_the_boot_goes_on() -> Result<()> {
             ("an exit status, with the last output", r"onboot 000-fails: failed: .*3.*the reason why"),
             ("a missing program", r"onboot 001-missing: .*nonesuch"),
             ("a corrupt config.json", r"/containers/onboot/002-corrupt/config\.json.* line 1"),
-            ("a wrong runtime.json", r"/containers/onboot/003-runtime/runtime\.json.*mkdir|mkdir.*runtime\.json"),
+            (
+                "a wrong runtime.json",
+                r"/containers/onboot/003-runtime/runtime\.json.*mkdir|mkdir.*runtime\.json",
+            ),
             ("a service's missing program", r"service absent: .*nonesuch"),
             ("a service without config.json", r"/containers/services/broken/config\.json"),
             ("a script that fails", r"050-fails: .*7"),

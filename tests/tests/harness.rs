@@ -49,7 +49,7 @@ fn commands_input_and_restarts() -> Result<()> {
 fn a_panic_fails_the_test_at_once_and_says_all() -> Result<()> {
     let name = "harness-panic";
     let start = Instant::now();
-    let said = failure(Vm::run(name, bare(name, &script("exit 1"))?, |vm| {
+    let said = failure(Vm::run(name, bare(name, &script("sleep 1; exit 1"))?, |vm| {
         vm.expect("bare: up")?;
         vm.expect_within("this never comes", Duration::from_secs(3600))?;
         Ok(())
