@@ -3,6 +3,8 @@
 pub mod build;
 pub mod bundle;
 pub mod cpio;
+pub mod debian;
+pub mod distro;
 pub mod oci;
 pub mod packages;
 pub mod store;

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use kernel::check;
 use pkg::build::{self, Compress, Format};
 use pkg::bundle::{self, Described};
 use pkg::store::Store;
-use pkg::{packages, tarball, yaml};
+use pkg::{distro, packages, tarball, yaml};
 
 /// Builds lkinit's packages and LinuxKit images without Docker.
 #[derive(Parser)]
@@ -22,7 +23,10 @@ struct Cli {
 enum Command {
     Build(Build),
     Bundles(Bundles),
+    Distro(Distro),
     Images(Images),
+    Kernel(Kernel),
+    KernelCheck(KernelCheck),
     Root(Root),
 }
 
@@ -143,11 +147,63 @@ impl Root {
     }
 }
 
+/// Write runtimes, containerd, busybox and a getty from Debian's packages
+#[derive(clap::Args)]
+struct Distro {
+    #[command(flatten)]
+    options: distro::Options,
+}
+
+impl Distro {
+    fn run(&self) -> Result<()> {
+        distro::distro(&self.options).map(drop)
+    }
+}
+
+/// Write kernel images from Debian's cloud kernel packages
+#[derive(clap::Args)]
+struct Kernel {
+    /// bookworm (6.1), trixie (6.12) or testing; all of them where none is named
+    #[arg(long, value_name = "SUITE")]
+    suite: Option<String>,
+    /// Store the modules without compression
+    #[arg(long)]
+    plain: bool,
+    #[command(flatten)]
+    options: distro::Options,
+}
+
+impl Kernel {
+    fn run(&self) -> Result<()> {
+        let storage = if self.plain { distro::Storage::Plain } else { distro::Storage::AsPackaged };
+        distro::kernels(self.suite.as_deref(), &self.options, storage).map(drop)
+    }
+}
+
+/// Say what a kernel lacks of what lkinit needs, and what will not work without
+#[derive(clap::Args)]
+struct KernelCheck {
+    /// A kernel's configuration, plain or compressed, or a kernel that holds its own
+    file: PathBuf,
+}
+
+impl KernelCheck {
+    fn run(&self) -> Result<()> {
+        let report = check::check(&check::read(&self.file)?);
+        println!("{report}");
+        ensure!(report.is_enough(), "{} is not enough for lkinit", self.file.display());
+        Ok(())
+    }
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Build(args) => args.run(),
         Command::Bundles(args) => args.run(),
+        Command::Distro(args) => args.run(),
         Command::Images(args) => args.run(),
+        Command::Kernel(args) => args.run(),
+        Command::KernelCheck(args) => args.run(),
         Command::Root(args) => args.run(),
     };
     match result {
