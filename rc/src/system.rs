@@ -12,8 +12,9 @@ use init::{info, warning};
 
 use crate::bundle::Stage;
 use crate::engine::containerd::{Containerd, SOCKET};
-use crate::engine::daemon::{Daemon, PROGRAM, RUNTIME_CONFIG, RuntimeConfig};
+use crate::engine::daemon::{Daemon, PROGRAM};
 use crate::engine::direct::{self, Direct};
+use crate::engine::runtime_config::{RUNTIME_CONFIG, RuntimeConfig};
 use crate::engine::{Engine, Error};
 use crate::progress::Progress;
 use crate::reaper::Reaper;

@@ -26,7 +26,6 @@ use init::sys::{Linux, process};
 use init::{debug, error, info, warning};
 use nix::errno::Errno;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use crate::bundle::Stage;
 use crate::progress::{BOOTED, Progress};
@@ -254,13 +253,10 @@ impl Boot {
         if self.going_down.replace(true) {
             return;
         }
-        let console = &self.system.console;
         self.run_entries(Path::new(paths::SHUTDOWN_D), initd::SHUTDOWN).await;
         let wanted = self.system.cmdline.get("lkinit.shutdown-timeout");
         let limit = wanted.and_then(crate::supervise::policy::duration).unwrap_or(SHUTDOWN_TIMEOUT);
-        if timeout(limit, self.services.stop_all()).await.is_err() {
-            warning!(console, "shutdown: services are still up after {:.1}s", limit.as_secs_f32());
-        }
+        self.services.stop_all(limit).await;
         self.services.unprepare_all();
         if let Some(daemon) = &self.system.daemon {
             daemon.stop().await;
