@@ -179,6 +179,6 @@ fn shutdown(vm: &mut Vm) -> Result<()> {
     vm.send("")?;
     vm.try_sh("(sleep 1; poweroff) >/dev/null 2>&1 &")?;
     vm.expect("goodbye from onshutdown")?;
-    vm.wait_end(Duration::from_secs(60))?;
+    vm.wait_end(Duration::from_secs(120))?;
     Ok(())
 }

@@ -88,7 +88,7 @@ const VOLUMES: &str = "
 onboot:
   - name: writer
     image: lkinit/busybox
-    binds: ['blank:/blank', 'full:/full']
+    binds: ['blank:/blank', 'full:/full:ro']
     command: [/bin/sh, -c, 'echo written >/blank/file; test -x /full/bin/busybox; touch /full/x || echo full is read-only']
 services:
   - name: reader
@@ -119,6 +119,7 @@ onboot:
   - name: disk
     image: lkinit/busybox
     binds: ['/dev:/dev', '/var:/var:rshared,rbind']
+    rootfsPropagation: shared
     capabilities: [all]
     devices:
       - {path: all, type: b}
@@ -160,7 +161,7 @@ fn containerd_moves_to_a_disk_mounted_over_its_root_and_back_after_a_reboot() ->
             }
         }
         vm.try_sh("(sleep 1; poweroff) >/dev/null 2>&1 &")?;
-        vm.wait_end(Duration::from_secs(60))?;
+        vm.wait_end(Duration::from_secs(120))?;
         Ok(())
     })?;
     Ok(std::fs::remove_file(disk)?)

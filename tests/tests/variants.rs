@@ -21,7 +21,7 @@ fn boots(name: &str, machine: Machine, more: impl FnOnce(&mut Vm) -> Result<()>)
         more(vm)?;
         vm.try_sh("(sleep 1; poweroff) >/dev/null 2>&1 &")?;
         vm.expect("goodbye from onshutdown")?;
-        vm.wait_end(Duration::from_secs(60))?;
+        vm.wait_end(Duration::from_secs(120))?;
         Ok(())
     })
 }
