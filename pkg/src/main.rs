@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use kernel::check;
+use pkg::build::{self, Compress, Format};
 use pkg::bundle::{self, Described};
+use pkg::store::Store;
 use pkg::{distro, packages, tarball, yaml};
 
 /// Builds lkinit's packages and LinuxKit images without Docker.
@@ -19,12 +21,55 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Build(Build),
     Bundles(Bundles),
     Distro(Distro),
     Images(Images),
     Kernel(Kernel),
     KernelCheck(KernelCheck),
     Root(Root),
+}
+
+/// Assemble a bootable image from local images, as `linuxkit build` does
+#[derive(clap::Args)]
+struct Build {
+    /// The image's YAML
+    #[arg(value_name = "IMAGE.yml")]
+    yaml: PathBuf,
+    /// What the files' names begin with [default: the YAML's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Where the files are written
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// A folder of OCI image-layout tars; the first that has an image wins
+    #[arg(long, value_name = "DIR", default_value = "target/images")]
+    images: Vec<PathBuf>,
+    /// What is written
+    #[arg(long, value_enum, default_value_t = Format::KernelInitrd)]
+    format: Format,
+    /// How the ramdisk or file system is compressed
+    #[arg(long, value_enum, default_value_t = Compress::Gzip)]
+    compress: Compress,
+    /// The architecture to build for, by Go's name
+    #[arg(long, value_name = "ARCH", default_value = "amd64")]
+    arch: String,
+}
+
+impl Build {
+    fn run(&self) -> Result<()> {
+        let source = yaml::Source::read(&self.yaml)?;
+        let store = Store::open(&self.images, &self.arch)?;
+        let image = build::assemble(&source, &store).with_context(|| self.yaml.display().to_string())?;
+        let name = match (&self.name, self.yaml.file_stem()) {
+            (Some(name), _) => name.clone(),
+            (None, stem) => stem.unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        for path in build::write(&image, self.format, self.compress, &self.dir, &name)? {
+            println!("{}", path.display());
+        }
+        Ok(())
+    }
 }
 
 /// Print what an image would have below /containers, as JSON
@@ -153,6 +198,7 @@ impl KernelCheck {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Build(args) => args.run(),
         Command::Bundles(args) => args.run(),
         Command::Distro(args) => args.run(),
         Command::Images(args) => args.run(),
