@@ -2,6 +2,7 @@
 //! The boot, in order: mounts, containerd, devices and settings, then
 //! `/etc/init.d`; and after it, the supervisor that stays.
 
+mod devices;
 pub mod initd;
 pub mod machine;
 pub mod mounts;
@@ -14,6 +15,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use init::action::{Action, Kernel};
@@ -24,14 +26,13 @@ use init::sys::{Linux, process};
 use init::{debug, error, info, warning};
 use nix::errno::Errno;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use crate::bundle::Stage;
 use crate::progress::{BOOTED, Progress};
 use crate::reaper::Reaper;
 use crate::supervise::Supervisor;
 use crate::system::System;
-use crate::{control, modules, paths, stages};
+use crate::{control, paths, stages};
 use initd::{Entry, OwnStage};
 pub use plan::print as print_plan;
 
@@ -64,7 +65,7 @@ pub fn main() -> ExitCode {
     }
     let contained = !Path::new(paths::MACHINE).exists();
     let cmdline = Cmdline::current().unwrap_or_default();
-    let console = Rc::new(Console::open(&cmdline));
+    let console = Arc::new(Console::open(&cmdline));
     for failure in failures {
         error!(console, "{failure}; the boot goes on");
     }
@@ -123,7 +124,7 @@ fn apply_mount(kernel: &dyn Kernel, action: &Action) -> io::Result<()> {
     }
 }
 
-async fn run(console: Rc<Console>, cmdline: Cmdline, contained: bool) -> io::Result<()> {
+async fn run(console: Arc<Console>, cmdline: Cmdline, contained: bool) -> io::Result<()> {
     // Orphans of scripts, and containers without a shim, come to us.
     if let Err(error) = process::become_subreaper() {
         warning!(
@@ -175,7 +176,7 @@ impl Boot {
     /// Devices and settings, side by side with containerd's start.
     async fn prepare_machine(&self, taking_over: bool) {
         let (console, kernel) = (&self.system.console, &self.system.kernel);
-        let devices = modules::ColdPlug::start(&self.system.cmdline);
+        let devices = devices::start(console.clone());
         for action in machine::limits() {
             if let Err(error) = kernel.apply(&action) {
                 warning!(console, "{action}: {error}; the old limit stays");
@@ -187,12 +188,12 @@ impl Boot {
         if let Err((path, error)) = machine::resolver(Path::new("/etc/resolv.conf")) {
             warning!(console, "resolver: cannot make {}: {error}", path.display());
         }
-        let begin = since_boot();
-        devices.settle(console).await;
-        debug!(console, "devices: settled in {:.3}s", since_boot().saturating_sub(begin).as_secs_f32());
-        // These two ask devices that a module may have brought.
-        machine::set_clock(console);
-        machine::set_hostname(kernel, console);
+        devices::settled(console, devices).await;
+        if !taking_over {
+            // These two ask devices that a module may have brought.
+            machine::set_clock(console);
+            machine::set_hostname(kernel, console);
+        }
     }
 
     /// Does what a folder asks for, in the order of names.
@@ -252,13 +253,10 @@ impl Boot {
         if self.going_down.replace(true) {
             return;
         }
-        let console = &self.system.console;
         self.run_entries(Path::new(paths::SHUTDOWN_D), initd::SHUTDOWN).await;
         let wanted = self.system.cmdline.get("lkinit.shutdown-timeout");
         let limit = wanted.and_then(crate::supervise::policy::duration).unwrap_or(SHUTDOWN_TIMEOUT);
-        if timeout(limit, self.services.stop_all()).await.is_err() {
-            warning!(console, "shutdown: services are still up after {:.1}s", limit.as_secs_f32());
-        }
+        self.services.stop_all(limit).await;
         self.services.unprepare_all();
         if let Some(daemon) = &self.system.daemon {
             daemon.stop().await;
