@@ -6,3 +6,4 @@ pub mod hostname;
 pub mod keys;
 pub mod tree;
 pub mod userdata;
+pub mod volume;
