@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod cpu;
 pub mod power;
 pub mod process;
 pub mod tty;
