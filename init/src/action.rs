@@ -62,6 +62,20 @@ pub enum Action {
     },
     /// A mount(2) call.
     Mount(Mount),
+    /// A umount2(2) call.
+    Unmount {
+        /// The mount point.
+        path: PathBuf,
+        /// Take it out of sight now, with all that is mounted below it, and
+        /// let go of it when nobody uses it any more (`MNT_DETACH`).
+        lazy: bool,
+    },
+    /// An empty directory taken away.
+    RemoveDir(PathBuf),
+    /// The working directory.
+    ChangeDir(PathBuf),
+    /// The root directory of this process, and of the children it will have.
+    ChangeRoot(PathBuf),
     /// The kernel's host name.
     SetHostname(String),
     /// A soft and hard resource limit; `None` is "unlimited".
@@ -100,6 +114,12 @@ impl fmt::Display for Action {
             Self::Touch { path } => write!(f, "touch {}", path.display()),
             Self::Write { path, text } => write!(f, "write {:?} to {}", text, path.display()),
             Self::Mount(mount) => mount.fmt(f),
+            Self::Unmount { path, lazy } => {
+                write!(f, "umount {}{}", if *lazy { "-l " } else { "" }, path.display())
+            }
+            Self::RemoveDir(path) => write!(f, "rmdir {}", path.display()),
+            Self::ChangeDir(path) => write!(f, "cd {}", path.display()),
+            Self::ChangeRoot(path) => write!(f, "chroot {}", path.display()),
             Self::SetHostname(name) => write!(f, "hostname {name}"),
             Self::SetLimit { limit, value } => {
                 let name = match limit {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cmdline::Cmdline;
+use crate::line::Line;
 use crate::sys::{clock, tty};
 
 /// How long one console may hold up one line.
@@ -36,7 +37,7 @@ pub enum Level {
 
 impl Level {
     /// Colours for terminals, as SGR codes (ECMA-48).
-    fn colours(self) -> (&'static str, &'static str) {
+    pub(crate) fn colours(self) -> (&'static str, &'static str) {
         match self {
             Self::Error => ("\x1b[31m", "\x1b[0m"),
             Self::Warning => ("\x1b[33m", "\x1b[0m"),
@@ -105,8 +106,9 @@ impl Console {
         }
         if let Some(mut kmsg) = self.kmsg.as_ref() {
             // Facility daemon (3), severity debug (7): in the log, and not a
-            // second time on the console. /dev/kmsg takes a line a write.
-            let _ = kmsg.write_all(format!("<31>lkinit: {text}\n").as_bytes());
+            // second time on the console. /dev/kmsg takes a line a write, and
+            // refuses one of more than some 1000 bytes rather than cut it.
+            let _ = kmsg.write_all(Line::<900>::of(format_args!("<31>lkinit: {text}")).as_bytes());
         }
     }
 

@@ -10,5 +10,15 @@
 pub mod action;
 pub mod cmdline;
 pub mod console;
+pub mod line;
+pub mod log;
 pub mod mount;
+pub mod mountinfo;
+#[cfg(feature = "net")]
+pub mod net;
+pub mod multicall;
+pub mod pid1;
+pub mod reaped;
+pub mod root;
 pub mod sys;
+pub mod usermode;

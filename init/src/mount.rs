@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use nix::mount::MsFlags;
+pub use nix::mount::MsFlags;
 
 /// The option words that are flags of mount(2) rather than text for the
 /// filesystem: word, flag, and whether the word sets or clears it.

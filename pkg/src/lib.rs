@@ -1,2 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! See docs/architecture.md.
+//! Builds lkinit's packages and LinuxKit images without Docker.
+pub mod bundle;
+pub mod debian;
+pub mod distro;
+pub mod oci;
+pub mod packages;
+pub mod tarball;
+pub mod tree;
+pub mod yaml;

@@ -1,3 +1,151 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The program: see the library.
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use pkg::bundle::{self, Described};
+use pkg::{distro, packages, tarball, yaml};
+
+/// Builds lkinit's packages and LinuxKit images without Docker.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Bundles(Bundles),
+    Distro(Distro),
+    Images(Images),
+    Kernel(Kernel),
+    Root(Root),
+}
+
+/// Print what an image would have below /containers, as JSON
+#[derive(clap::Args)]
+struct Bundles {
+    /// JSON: full image reference -> entrypoint, cmd, env, working_dir, label
+    #[arg(long, value_name = "IMAGES.json")]
+    images: PathBuf,
+    /// The image's YAML
+    #[arg(value_name = "IMAGE.yml")]
+    yaml: PathBuf,
+}
+
+impl Bundles {
+    fn run(&self) -> Result<()> {
+        let source = yaml::Source::read(&self.yaml)?;
+        let images = Described::read(&self.images)?;
+        let plan = bundle::plan(&source.config, &images).with_context(|| self.yaml.display().to_string())?;
+        println!("{}", serde_json::to_string_pretty(&plan.to_json()?)?);
+        Ok(())
+    }
+}
+
+/// What the packages are made from
+#[derive(clap::Args)]
+struct Programs {
+    /// The folder of the guest programs
+    #[arg(long, value_name = "DIR", default_value = "target/x86_64-unknown-linux-gnu/guest")]
+    bin: PathBuf,
+    /// A static busybox for users' scripts
+    #[arg(long, value_name = "FILE", default_value = "/bin/busybox")]
+    busybox: PathBuf,
+    /// The architecture the images are for, by Go's name
+    #[arg(long, value_name = "ARCH", default_value = "amd64")]
+    arch: String,
+}
+
+impl Programs {
+    fn inputs(&self) -> packages::Inputs<'_> {
+        packages::Inputs { bin: &self.bin, busybox: &self.busybox, architecture: &self.arch }
+    }
+}
+
+/// Write our packages as OCI image-layout tars, for `linuxkit cache import`
+#[derive(clap::Args)]
+struct Images {
+    #[command(flatten)]
+    programs: Programs,
+    /// Where NAME.tar is written
+    #[arg(long, value_name = "DIR", default_value = "target/images")]
+    out: PathBuf,
+}
+
+impl Images {
+    fn run(&self) -> Result<()> {
+        for path in packages::write_all(&self.programs.inputs(), &self.out)? {
+            println!("{}", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// Print the files of one of our packages as a tar
+#[derive(clap::Args)]
+struct Root {
+    /// init, metadata, vsudd or sysctl
+    name: String,
+    #[command(flatten)]
+    programs: Programs,
+}
+
+impl Root {
+    fn run(&self) -> Result<()> {
+        tarball::write(&packages::tree(&self.name, &self.programs.inputs())?, std::io::stdout().lock())
+    }
+}
+
+/// Write runtimes, containerd, busybox and a getty from Debian's packages
+#[derive(clap::Args)]
+struct Distro {
+    #[command(flatten)]
+    options: distro::Options,
+}
+
+impl Distro {
+    fn run(&self) -> Result<()> {
+        distro::distro(&self.options).map(drop)
+    }
+}
+
+/// Write kernel images from Debian's cloud kernel packages
+#[derive(clap::Args)]
+struct Kernel {
+    /// bookworm (6.1), trixie (6.12) or testing; all of them where none is named
+    #[arg(long, value_name = "SUITE")]
+    suite: Option<String>,
+    /// Store the modules without compression
+    #[arg(long)]
+    plain: bool,
+    #[command(flatten)]
+    options: distro::Options,
+}
+
+impl Kernel {
+    fn run(&self) -> Result<()> {
+        let storage = if self.plain { distro::Storage::Plain } else { distro::Storage::AsPackaged };
+        distro::kernels(self.suite.as_deref(), &self.options, storage).map(drop)
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Bundles(args) => args.run(),
+        Command::Distro(args) => args.run(),
+        Command::Images(args) => args.run(),
+        Command::Kernel(args) => args.run(),
+        Command::Root(args) => args.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pkg: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
