@@ -9,7 +9,11 @@
 
 pub mod action;
 pub mod cmdline;
+#[cfg(feature = "confine")]
+pub mod confine;
 pub mod console;
+#[cfg(all(feature = "test-tools", target_arch = "x86_64"))]
+pub mod inject;
 pub mod line;
 pub mod log;
 pub mod mount;

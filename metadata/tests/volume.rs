@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Filesystems on disks, read from images that other programs have made.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
 mod support;
 
 use std::fs::{self, File};

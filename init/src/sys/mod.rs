@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod backdoor;
 pub mod clock;
 pub mod cpu;
 pub mod namespace;

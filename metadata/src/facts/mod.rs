@@ -92,6 +92,17 @@ impl Facts {
         (facts, error)
     }
 
+    /// The SMBIOS fields, if they are this machine's own: a container sees
+    /// those of the machine it runs on.
+    pub fn dmi(&self) -> Option<&Dmi> {
+        self.dmi.as_ref().filter(|_| self.container.is_none())
+    }
+
+    /// What is known of disks.
+    pub fn media(&self) -> &[Medium] {
+        self.media.as_deref().unwrap_or_default()
+    }
+
     /// Looks for labelled filesystems and at what is in optical drives.
     pub fn look_at_media(&mut self, roots: &Roots) -> &[Medium] {
         self.media.insert(media::scan(&roots.sysfs.join("class/block"), &roots.dev))

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use super::connect::{LocalPort, connect};
 use super::deadline::{Budget, Deadline};
-use super::dns::{DnsError, Resolver};
+use super::dns::Resolver;
+use super::error::{HttpError, excerpt};
 use super::message::{Limits, MessageError, Reader, Request, Response};
 use super::retry::{Retry, pause, retry_after};
-use super::tls::{self, TlsError, Transport};
+use super::tls::{self, Transport};
 use super::url::{Host, Url};
-use crate::network::Changes;
+use crate::news::News;
 
 /// Longest time for a connection, and for one request and its answer.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -40,103 +41,6 @@ pub struct Settings {
     pub retry: Retry,
     /// Where connections come from.
     pub local_port: LocalPort,
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// No connection.
-    #[error("{url}: cannot connect: {source}")]
-    Connect {
-        /// The service.
-        url: String,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The service's name has no address.
-    #[error("{url}: cannot resolve the name: {source}")]
-    Dns {
-        /// The service.
-        url: String,
-        /// The resolver's answer.
-        source: DnsError,
-    },
-    /// No TLS.
-    #[error("{url}: {source}")]
-    Tls {
-        /// The service.
-        url: String,
-        /// What is missing.
-        source: TlsError,
-    },
-    /// No answer, or not one in HTTP.
-    #[error("{method} {url}: {source}")]
-    Message {
-        /// The request's method.
-        method: &'static str,
-        /// What was asked for.
-        url: String,
-        /// What went wrong.
-        source: MessageError,
-    },
-    /// An answer that says no.
-    #[error("{method} {url}: status {status}{reason}")]
-    Status {
-        /// The request's method.
-        method: &'static str,
-        /// What was asked for.
-        url: String,
-        /// The status code.
-        status: u16,
-        /// The beginning of what the server says about it.
-        reason: String,
-    },
-    /// An answer that is not what was asked for.
-    #[error("{url}: {reason}")]
-    Unexpected {
-        /// What was asked for.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Another provider has turned out to be the one.
-    #[error("given up: another provider answered first")]
-    Cancelled,
-}
-
-impl HttpError {
-    /// The status code, where the server gave one.
-    pub fn status(&self) -> Option<u16> {
-        match self {
-            Self::Status { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-
-    /// Whether the connection or the server's silence is to blame, and not an
-    /// answer.
-    pub fn is_silence(&self) -> bool {
-        match self {
-            Self::Connect { .. } | Self::Dns { .. } => true,
-            Self::Message { source, .. } => {
-                matches!(source, MessageError::Io(_) | MessageError::Closed | MessageError::Truncated)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether trying again may help.
-    fn may_pass(&self, retry: Retry) -> bool {
-        use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable};
-        match self {
-            Self::Connect { source, .. } => match source.kind() {
-                AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable => retry.unreachable,
-                _ => retry.broken,
-            },
-            Self::Dns { source: DnsError::NoServer, .. } => retry.unreachable,
-            _ => self.is_silence() && retry.broken,
-        }
-    }
 }
 
 struct Connection {
@@ -168,6 +72,19 @@ impl Client {
     /// Changes when requests are sent again.
     pub fn set_retry(&mut self, retry: Retry) {
         self.settings.retry = retry;
+    }
+
+    /// A connection on which no answer comes is not tried again: the caller
+    /// has another idea.
+    pub fn give_up_on_silence(&mut self) {
+        self.settings.retry.broken = false;
+    }
+
+    /// From now on it is certain that there is a server: what fails is tried
+    /// again.
+    pub fn be_patient(&mut self) {
+        let codes = self.settings.retry.codes;
+        self.settings.retry = Retry { codes, ..Retry::default() };
     }
 
     /// What is asked for, for messages.
@@ -207,7 +124,8 @@ impl Client {
         }
     }
 
-    fn refusal(&self, response: &Response, method: &'static str, path: &str) -> HttpError {
+    /// What an answer of this status says, as an error.
+    pub fn refusal(&self, response: &Response, method: &'static str, path: &str) -> HttpError {
         let reason = match response.status {
             300..=399 => ": redirects are not followed".to_owned(),
             _ => excerpt(&response.text()),
@@ -264,7 +182,7 @@ impl Client {
     fn send_over(&self, own: &mut Option<Connection>, request: &Request) -> Result<Response, HttpError> {
         let retry = self.settings.retry;
         let (mut answers, mut failures) = (0, 0);
-        let mut changes: Option<Changes> = None;
+        let mut news: Option<News> = None;
         loop {
             let deadline = self.budget.deadline().ok_or(HttpError::Cancelled)?;
             let (wait, error, network) = match self.exchange(own, request, deadline) {
@@ -291,7 +209,7 @@ impl Client {
             let wait = wait.min(left / 2);
             if network {
                 // A network that changes ends the pause.
-                changes.get_or_insert_with(Changes::watch).wait(wait);
+                news.get_or_insert_with(News::of_network).wait(wait);
             } else {
                 std::thread::sleep(wait);
             }
@@ -350,7 +268,7 @@ impl Client {
         let mut limits = self.settings.limits;
         limits.body = request.body_limit.unwrap_or(limits.body);
         let transport = connection.reader.inner_mut();
-        transport.wire().set_deadline(deadline.at_most(EXCHANGE));
+        transport.wire().set_deadline(deadline.at_most(request.patience.unwrap_or(EXCHANGE)));
         transport.write_all(&bytes).and_then(|()| transport.flush()).map_err(|error| fail(error.into()))?;
         connection.reader.response(request.method, limits).map_err(fail)
     }
@@ -421,13 +339,6 @@ fn is_hangup(error: &MessageError) -> bool {
         MessageError::Io(error) => matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted),
         _ => false,
     }
-}
-
-/// The beginning of a server's explanation, as the end of a message.
-fn excerpt(text: &str) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let line: String = line.chars().filter(|c| !c.is_control()).take(120).collect();
-    if line.is_empty() { line } else { format!(": {line}") }
 }
 
 /// A number nobody can guess: the standard library seeds its hash tables

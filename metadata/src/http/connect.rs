@@ -31,7 +31,7 @@ pub enum LocalPort {
 }
 
 /// Privileged ports are tried from the highest down; the lowest have owners.
-const PRIVILEGED: std::ops::RangeInclusive<u16> = 512..=1023;
+pub const PRIVILEGED: std::ops::RangeInclusive<u16> = 512..=1023;
 
 /// A connection whose every read and write ends at a deadline.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //! Requests as bytes and responses from bytes.
 
 use std::io::{self, ErrorKind, Read};
+use std::time::Duration;
 
 /// Most header fields of one response.
 const MAX_FIELDS: usize = 64;
@@ -37,8 +38,10 @@ pub struct Request {
     pub fields: Vec<(&'static str, String)>,
     /// What is sent along.
     pub body: Option<Vec<u8>>,
-    /// More than the usual limit for the answer's body, in bytes.
+    /// Another limit than the usual one for the answer's body, in bytes.
     pub body_limit: Option<usize>,
+    /// Another limit than the usual one for the time until the answer is there.
+    pub patience: Option<Duration>,
 }
 
 impl Request {
@@ -64,6 +67,13 @@ impl Request {
     #[must_use]
     pub fn up_to(mut self, bytes: usize) -> Self {
         self.body_limit = Some(bytes);
+        self
+    }
+
+    /// Waits this long for the answer.
+    #[must_use]
+    pub fn within(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 

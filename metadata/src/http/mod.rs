@@ -9,12 +9,14 @@ pub mod client;
 pub mod connect;
 pub mod deadline;
 pub mod dns;
+pub mod error;
 pub mod message;
 pub mod retry;
 pub mod tls;
 pub mod url;
 
-pub use client::{Client, HttpError, Settings};
+pub use client::{Client, Settings};
 pub use deadline::Deadline;
+pub use error::HttpError;
 pub use message::{Limits, Request, Response};
 pub use url::Url;

@@ -16,8 +16,11 @@ pub struct Retry {
     /// Most times a request is sent. Connections that fail do not count: the
     /// deadline alone ends those.
     pub attempts: u32,
-    /// Whether a connection that is refused or breaks off is tried again. Not
-    /// where it is a guess that there is a server at all.
+    /// Whether a connection that is refused or not answered is tried again.
+    /// Not where it is a guess that there is a server at all.
+    pub refused: bool,
+    /// Whether a connection that breaks off, or on which no answer comes, is
+    /// tried again.
     pub broken: bool,
     /// Whether to wait for a route to the server. Not where nobody has
     /// switched a network interface on.
@@ -29,7 +32,7 @@ pub const BUSY: &[u16] = &[408, 425, 429, 500, 502, 503, 504];
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { codes: BUSY, attempts: 6, broken: true, unreachable: true }
+        Self { codes: BUSY, attempts: 6, refused: true, broken: true, unreachable: true }
     }
 }
 
@@ -69,10 +72,7 @@ fn http_date(text: &str) -> Option<i64> {
     if words.next()? != "GMT" || !(1..=31).contains(&day) {
         return None;
     }
-    // Days from civil, with the year beginning in March.
-    let year = year - i64::from(month <= 2);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
+    let days = crate::time::days_from_civil(year, month, day);
     Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 

@@ -18,7 +18,7 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::path::TreePath;
-use super::{DIR_MODE, Node};
+use super::{DIR_MODE, FILE_MODE, Node};
 
 /// What could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +87,16 @@ impl Base {
             Node::Dir { path, mode } => self.make_dir(path, *mode),
             Node::File { path, mode, bytes } => self.make_file(path, *mode, bytes),
         }
+    }
+
+    /// Makes a file of the base directory with the usual mode. `name` is one
+    /// of our own.
+    ///
+    /// # Errors
+    /// As [`Base::write`].
+    pub fn file(&self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+        let path = TreePath::default().join(name).unwrap_or_default();
+        self.make_file(&path, FILE_MODE, bytes)
     }
 
     /// Reads a small file of the base directory back; `None` if it is not there.

@@ -2,7 +2,16 @@
 //! A small HTTP server for tests, on a port of the loopback interface. It
 //! knows nothing of the code under test: requests and answers are text.
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "for tests"
+)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
