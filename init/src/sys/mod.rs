@@ -7,7 +7,6 @@
 pub mod backdoor;
 pub mod clock;
 pub mod cpu;
-pub mod namespace;
 pub mod fault;
 #[cfg(test)]
 pub mod heap;
