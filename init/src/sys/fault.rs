@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 
 use super::process::exit_now;
 use super::signal::{FAULTS, unblock_all};
+use crate::console::PATIENCE;
 use crate::line::Line;
 
 /// Where last words go: the kernel's log and the console.
@@ -115,7 +116,23 @@ fn instruction(context: *mut c_void) -> usize {
     address.map_or(0, |address| address as usize)
 }
 
-/// One line to the kernel's log and the console, by open, write and close alone.
+/// Waits, not for ever, until a terminal has sent what was written to it: what
+/// its driver still holds when the kernel stops is lost. Closing it would wait
+/// for half a minute where nobody listens.
+fn drain(file: c_int) {
+    let mut queued: c_int = 0;
+    for _ in 0..PATIENCE.as_millis() {
+        // SAFETY: TIOCOUTQ fills in an int; poll(2) of no descriptors waits for a millisecond.
+        unsafe {
+            if libc::ioctl(file, libc::TIOCOUTQ, &raw mut queued) != 0 || queued == 0 {
+                return;
+            }
+            libc::poll(ptr::null_mut(), 0, 1);
+        }
+    }
+}
+
+/// One line to the kernel's log and the console.
 fn say(text: std::fmt::Arguments<'_>) {
     if REPORTED.swap(true, Ordering::Relaxed) {
         return;
@@ -134,7 +151,7 @@ fn say(text: std::fmt::Arguments<'_>) {
             let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_NOCTTY | libc::O_NONBLOCK);
             if file >= 0 {
                 libc::write(file, line.as_ptr().cast(), line.len());
-                libc::close(file);
+                drain(file);
             }
         }
     }

@@ -4,7 +4,9 @@
 
 #![allow(unsafe_code)]
 
+pub mod backdoor;
 pub mod clock;
+pub mod cpu;
 pub mod fault;
 #[cfg(test)]
 pub mod heap;
