@@ -70,6 +70,12 @@ pub enum Action {
         /// let go of it when nobody uses it any more (`MNT_DETACH`).
         lazy: bool,
     },
+    /// An empty directory taken away.
+    RemoveDir(PathBuf),
+    /// The working directory.
+    ChangeDir(PathBuf),
+    /// The root directory of this process, and of the children it will have.
+    ChangeRoot(PathBuf),
     /// The kernel's host name.
     SetHostname(String),
     /// A soft and hard resource limit; `None` is "unlimited".
@@ -111,6 +117,9 @@ impl fmt::Display for Action {
             Self::Unmount { path, lazy } => {
                 write!(f, "umount {}{}", if *lazy { "-l " } else { "" }, path.display())
             }
+            Self::RemoveDir(path) => write!(f, "rmdir {}", path.display()),
+            Self::ChangeDir(path) => write!(f, "cd {}", path.display()),
+            Self::ChangeRoot(path) => write!(f, "chroot {}", path.display()),
             Self::SetHostname(name) => write!(f, "hostname {name}"),
             Self::SetLimit { limit, value } => {
                 let name = match limit {

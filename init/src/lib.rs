@@ -9,9 +9,20 @@
 
 pub mod action;
 pub mod cmdline;
+#[cfg(feature = "confine")]
+pub mod confine;
 pub mod console;
+#[cfg(all(feature = "test-tools", target_arch = "x86_64"))]
+pub mod inject;
+pub mod line;
+pub mod log;
 pub mod mount;
 pub mod mountinfo;
+pub mod multicall;
 #[cfg(feature = "net")]
 pub mod net;
+pub mod pid1;
+pub mod reaped;
+pub mod root;
 pub mod sys;
+pub mod usermode;

@@ -1,4 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! See docs/architecture.md.
+//! The boot and the supervisor of lkinit: `rc.init`, `rc.shutdown` and
+//! `service`, one program by several names.
 
+pub mod boot;
 pub mod bundle;
+pub mod cli;
+pub mod control;
+pub mod engine;
+pub mod launch;
+pub mod logs;
+pub mod modules;
+pub mod paths;
+pub mod process;
+pub mod progress;
+pub mod reaper;
+pub mod shutdown;
+pub mod stages;
+pub mod supervise;
+pub mod system;
+pub mod uevent;
+pub mod watch;

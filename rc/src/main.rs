@@ -1,3 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The program: see the library.
-fn main() {}
+//! `rc.init`, `rc.shutdown`, `service`: see the library.
+
+fn main() -> std::process::ExitCode {
+    rc::cli::main()
+}

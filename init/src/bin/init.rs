@@ -1,3 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! PID 1 and the first program of an initrd.
-fn main() {}
+//! `/init`, `/sbin/init` and `/sbin/usermode-helper`: see [`init::multicall`].
+#![no_main]
+
+init::entry!(init::multicall::main);

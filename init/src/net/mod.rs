@@ -15,7 +15,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use address::Address;
 pub use link::{Change, Link, NewLink, Peer};
-pub use netlink_packet_route::link::{InfoBond, InfoData, InfoMacVlan, InfoVlan, LinkFlags};
+pub use netlink_packet_route::link::{
+    BondLacpRate, BondMode, BondXmitHashPolicy, InfoBond, InfoData, InfoMacVlan, InfoVlan, LinkFlags,
+};
 pub use route::Route;
 pub use socket::Netlink;
 

@@ -2,9 +2,10 @@
 //! Routes. Source: rtnetlink(7), ip-route(8).
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NlasIterator};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -14,6 +15,7 @@ use super::{Error, Netlink};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
 
 /// A route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,54 @@ impl Route {
     }
 }
 
+/// What of a route's description is read.
+mod attribute {
+    pub(super) const DESTINATION: u16 = 1;
+    pub(super) const OIF: u16 = 4;
+    pub(super) const GATEWAY: u16 = 5;
+    pub(super) const PRIORITY: u16 = 6;
+    pub(super) const PREFSRC: u16 = 7;
+}
+
+impl Route {
+    /// `None` for a route of another table than the main one, of another kind
+    /// than a plain one, and for those that the kernel makes itself: they come
+    /// and go with addresses and router advertisements.
+    fn parse(payload: &[u8]) -> Option<Self> {
+        const HEADER: usize = 12;
+        let header = RouteHeader::parse(payload).ok()?;
+        let made = matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra);
+        let plain = header.kind == RouteType::Unicast && header.table == RouteHeader::RT_TABLE_MAIN;
+        if made || !plain {
+            return None;
+        }
+        let any: IpAddr = match header.address_family {
+            AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+            AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+            _ => return None,
+        };
+        let mut route = Self { destination: (any, header.destination_prefix_length), ..Self::DEFAULT };
+        route.onlink = header.flags.contains(RouteFlags::Onlink);
+        for part in NlasIterator::new(payload.get(HEADER..)?).flatten() {
+            let bytes = part.value();
+            let ip = || {
+                let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+                v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+            };
+            let number = || <[u8; 4]>::try_from(bytes).map(u32::from_ne_bytes).ok();
+            match part.kind() {
+                attribute::DESTINATION => route.destination.0 = ip()?,
+                attribute::GATEWAY => route.gateway = ip(),
+                attribute::OIF => route.index = number(),
+                attribute::PREFSRC => route.source = ip(),
+                attribute::PRIORITY => route.metric = number(),
+                _ => {}
+            }
+        }
+        Some(route)
+    }
+}
+
 /// In the form of ip-route(8).
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,6 +134,16 @@ impl fmt::Display for Route {
 }
 
 impl Netlink {
+    /// The routes of the main table that somebody has set up, without those
+    /// that the kernel makes itself.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn routes(&mut self) -> Result<Vec<Route>, Error> {
+        let answers = self.request("list routes", RTM_GETROUTE, NLM_F_DUMP, &RouteMessage::default())?;
+        Ok(answers.iter().filter_map(|answer| Route::parse(answer)).collect())
+    }
+
     /// Adds a route, or replaces the one to the same network with the same metric.
     ///
     /// # Errors

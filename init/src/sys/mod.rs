@@ -4,11 +4,22 @@
 
 #![allow(unsafe_code)]
 
+pub mod backdoor;
 pub mod clock;
+pub mod cpu;
+pub mod fault;
+#[cfg(test)]
+pub mod heap;
+pub mod memory;
+pub mod module;
 pub mod namespace;
 pub mod power;
 pub mod process;
+pub mod signal;
+pub mod start;
 pub mod tty;
+pub mod uevent;
+pub mod xattr;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -18,6 +29,7 @@ use std::path::Path;
 use nix::mount::MntFlags;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 
 use crate::action::{Action, Kernel, Limit, Node};
 use crate::mount::Mount;
@@ -43,6 +55,9 @@ impl Kernel for Linux {
                 let flags = if *lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
                 Ok(nix::mount::umount2(path, flags | MntFlags::UMOUNT_NOFOLLOW)?)
             }
+            Action::RemoveDir(path) => std::fs::remove_dir(path),
+            Action::ChangeDir(path) => std::env::set_current_dir(path),
+            Action::ChangeRoot(path) => Ok(nix::unistd::chroot(path)?),
             Action::SetHostname(name) => Ok(nix::unistd::sethostname(name)?),
             Action::SetLimit { limit, value } => {
                 let resource = match limit {
@@ -70,6 +85,18 @@ pub fn mount(call: &Mount) -> io::Result<()> {
         some(&call.data).as_deref(),
     )?;
     Ok(())
+}
+
+/// Whether a directory's filesystem lives in memory: ramfs or tmpfs, as the
+/// kernel's first root does.
+///
+/// # Errors
+/// statfs(2)'s.
+pub fn in_memory(path: &Path) -> io::Result<bool> {
+    // RAMFS_MAGIC of <linux/magic.h>, which libc has no name for.
+    const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+    let kind = statfs(path)?.filesystem_type();
+    Ok(kind == RAMFS_MAGIC || kind == TMPFS_MAGIC)
 }
 
 fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
@@ -102,4 +129,22 @@ fn accept_existing(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }
+}
+
+/// The id of the mount that `path` is on, or its nearest parent that is
+/// there: statx(2), Linux 5.8. Changes when something is mounted over it.
+pub fn mount_id(path: &Path) -> u64 {
+    for path in path.ancestors() {
+        let Ok(name) = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()) else { continue };
+        let mut data = std::mem::MaybeUninit::<libc::statx>::zeroed();
+        // SAFETY: `name` ends with a NUL and `data` is the struct that
+        // statx(2) fills in; both live through the call.
+        let result =
+            unsafe { libc::statx(libc::AT_FDCWD, name.as_ptr(), 0, libc::STATX_MNT_ID, data.as_mut_ptr()) };
+        if result == 0 {
+            // SAFETY: a struct of plain numbers, zeroed before and filled in since.
+            return unsafe { data.assume_init() }.stx_mnt_id;
+        }
+    }
+    0
 }

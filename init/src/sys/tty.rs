@@ -22,6 +22,15 @@ pub fn open_for_writing(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).custom_flags(flags.bits()).open(path)
 }
 
+/// Whether a terminal has been hung up, by vhangup(2) or because its hardware
+/// is gone: nothing can be written to this file any more.
+pub fn hung_up(file: &File) -> bool {
+    let mut fds = [PollFd::new(file.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds.iter().filter_map(PollFd::revents).any(|events| events.intersects(gone))
+}
+
 /// Writes all of `bytes`, waiting for room until `patience` is over; what has
 /// not gone out by then is dropped and its length returned.
 pub fn write_within(mut file: &File, mut bytes: &[u8], patience: Duration) -> usize {

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything is built below target/. A second run builds and downloads nothing.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+# cargo keeps its own account of what it built.
+.PRECIOUS: $(GUEST) $(PKG)
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+TRIPLE := x86_64-unknown-linux-gnu
+IMAGES := $(TARGET)/images
+STAMPS := $(addprefix $(IMAGES)/.made-,images kernel distro)
+PKG := $(TARGET)/$(TRIPLE)/debug/pkg
+
+GUEST_CRATES := init rc metadata vsudd sysctl
+GUEST := $(addprefix $(TARGET)/$(TRIPLE)/guest/,$(GUEST_CRATES))
+
+# What is needed beyond Rust, and what for.
+BUILD_PACKAGES := gcc libc6-dev protobuf-compiler
+IMAGE_PACKAGES := busybox-static cpio erofs-utils debian-archive-keyring kmod patchelf xz-utils
+BOOT_PACKAGES := qemu-system-x86 squashfs-tools util-linux
+PACKAGES := $(BUILD_PACKAGES) $(IMAGE_PACKAGES) $(BOOT_PACKAGES)
+
+# What is being done, before it is done.
+say = @echo '== $(1)'
+
+.PHONY: help
+help: ## This list
+	@echo 'make TARGET, where TARGET is one of:'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+.PHONY: setup
+setup: ## Install what is missing (Debian packages; needs root for that)
+	@command -v cargo >/dev/null || { echo 'Rust is missing: see https://rustup.rs' >&2; exit 1; }
+	@command -v dpkg-query >/dev/null || { \
+		echo 'This is not Debian. Install what these packages have, by other means: $(PACKAGES)' >&2; exit 1; }
+	@missing=; for package in $(PACKAGES); do \
+		[ "$$(dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || missing+=" $$package"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	install="apt-get install --yes --no-install-recommends$$missing"; \
+	if [ "$$(id -u)" = 0 ]; then \
+		echo "== installing$$missing"; \
+		apt-get update --quiet && DEBIAN_FRONTEND=noninteractive $$install; \
+	else \
+		printf 'Debian packages are missing. Run this, and then make again:\n  sudo %s\n' "$$install" >&2; exit 1; \
+	fi
+
+.PHONY: guest
+guest: setup $(GUEST) ## The programs that go into images
+
+# cargo knows what is up to date; a program it leaves alone keeps its time, and
+# nothing made from it is made again.
+FORCE:
+$(GUEST) &: FORCE
+	$(call say,building the guest programs)
+	@cargo build --profile guest $(addprefix -p ,$(GUEST_CRATES))
+
+$(PKG): FORCE
+	$(call say,building the image tool)
+	@cargo build -p pkg
+
+.PHONY: images
+images: setup $(STAMPS) ## Images of ours, of kernels and of what runs containers
+
+$(IMAGES)/.made-images: $(GUEST) $(PKG)
+	$(call say,packing our images)
+	@$(PKG) images --bin $(dir $(firstword $(GUEST))) --out $(IMAGES)
+	@touch $@
+
+# These do not depend on the image tool as a whole: they take longer, and
+# change with fewer of its files.
+DISTRO := pkg/src/debian.rs $(wildcard pkg/src/distro/* pkg/files/* pkg/src/oci/write.rs)
+$(IMAGES)/.made-kernel: $(DISTRO) $(wildcard kernel/src/*) | $(PKG)
+	$(call say,making kernel images from Debian packages)
+	@$(PKG) kernel --out $(IMAGES) --cache $(TARGET)/debian
+	@touch $@
+
+$(IMAGES)/.made-distro: $(DISTRO) | $(PKG)
+	$(call say,making runtime and containerd images from Debian packages)
+	@$(PKG) distro --out $(IMAGES) --cache $(TARGET)/debian
+	@touch $@
+
+DEMO := $(TARGET)/demo
+.PHONY: run
+run: setup $(DEMO)/demo-initrd.img ## Boot the demo image on this terminal; Ctrl-a x or `poweroff` ends it
+	$(call say,booting: Ctrl-a x or poweroff ends it)
+	@exec qemu-system-x86_64 -accel tcg$(comma)thread=multi -m 1024 -smp 2 -nographic -no-reboot \
+		-nic user$(comma)model=virtio-net-pci \
+		-kernel $(DEMO)/demo-kernel -initrd $(DEMO)/demo-initrd.img -append "$$(cat $(DEMO)/demo-cmdline)"
+
+comma := ,
+
+$(DEMO)/demo-initrd.img: pkg/demo.yml $(STAMPS)
+	$(call say,assembling pkg/demo.yml)
+	@$(PKG) build pkg/demo.yml --name demo --dir $(DEMO) --images $(IMAGES)
+
+.PHONY: fmt-check clippy unit boots
+fmt-check:
+	$(call say,checking the format)
+	@cargo fmt --all --check
+
+clippy: setup
+	$(call say,running clippy)
+	@cargo clippy --workspace --all-targets -- -D warnings
+
+unit: setup
+	$(call say,running unit tests)
+	@cargo test --workspace --exclude tests
+
+boots: images
+	$(call say,booting images in QEMU)
+	@RUST_LIB_BACKTRACE=0 cargo test -p tests
+
+.PHONY: test
+test: ## All checks and tests, boots in QEMU included
+	@$(MAKE) setup
+	@$(MAKE) fmt-check
+	@$(MAKE) clippy
+	@$(MAKE) unit
+	@$(MAKE) boots
+
+RUNS ?= 5
+.PHONY: bench
+bench: images ## Measure boots: a table, and JSON in target/bench (RUNS=5)
+	$(call say,measuring $(RUNS) boots of each configuration)
+	@RUST_LIB_BACKTRACE=0 cargo run --quiet -p tests --bin bench -- --runs $(RUNS)
+
+.PHONY: clean
+clean: ## Remove everything built, keeping downloaded packages
+	@find $(TARGET) -mindepth 1 -maxdepth 1 -not -name debian -exec rm -rf {} +

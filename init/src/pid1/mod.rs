@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+//! PID 1: starts rc.init and keeps it running, reaps what nobody else does,
+//! and takes the machine down when a signal asks for it.
+//!
+//! One loop, one thread, no heap: [`Init::turn`] sleeps until a signal or a
+//! deadline, hands what happened to [`policy`], and does what that says. It
+//! never ends, and nothing it calls can hold it up: what may take its time (a
+//! program, the last write to the disks) runs in a child.
+
+pub mod policy;
+
+mod last;
+mod note;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::CStr;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, access, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+
+use crate::console::Level;
+use crate::log::Log;
+use crate::reaped::{self, Ring};
+use crate::sys::power::{self, PowerAction};
+use crate::sys::process::{self, Child};
+use crate::sys::signal::{self, Signals};
+use crate::sys::{clock, fault, memory};
+use policy::{Effect, Event, Policy, Program};
+
+/// How many children one turn reaps, so that processes which end faster than
+/// they are reaped cannot keep a signal from being heard.
+const REAP_AT_ONCE: usize = 256;
+
+/// How long nothing has to happen before PID 1 makes itself small.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// The environment variable that children get where nobody has set it.
+const SEARCH_PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+
+/// The files that PID 1 knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Paths {
+    /// The boot and the supervisor.
+    pub rc: &'static CStr,
+    /// What takes the machine down; its argument is a [`PowerAction`].
+    pub shutdown: &'static CStr,
+    /// Standard input, output and error of both, where it can be opened.
+    pub console: &'static CStr,
+    /// While this exists rc.init is not started again: rc.shutdown makes it.
+    pub marker: &'static CStr,
+    /// The record of what was reaped.
+    pub reaped: &'static str,
+}
+
+/// Where they are in an image.
+pub const PATHS: Paths = Paths {
+    rc: c"/bin/rc.init",
+    shutdown: c"/bin/rc.shutdown",
+    console: c"/dev/console",
+    marker: c"/run/lkinit/shutdown",
+    reaped: reaped::PATH,
+};
+
+/// PID 1.
+#[derive(Debug)]
+pub struct Init {
+    paths: Paths,
+    policy: Policy,
+    signals: Signals,
+    log: Log,
+    ring: Ring,
+    program: memory::Program,
+    /// There may be more to reap than the last turn did.
+    unreaped: bool,
+}
+
+/// Is PID 1 from here on.
+pub fn run() -> i32 {
+    fault::report();
+    process::default_variable(SEARCH_PATH.0, SEARCH_PATH.1);
+    // A container has no such key, and may not change the machine's.
+    let _ = power::set_ctrl_alt_del(false);
+    let mut init = match Init::new(PATHS) {
+        Ok(init) => init,
+        Err(error) => {
+            Log::default().line(Level::Error, format_args!("blocking signals: {error}"));
+            return 1;
+        }
+    };
+    loop {
+        init.turn();
+    }
+}
+
+impl Init {
+    /// Takes over signals and children. The first turn starts rc.init.
+    ///
+    /// # Errors
+    /// Those of [`Signals::block`].
+    pub fn new(paths: Paths) -> std::io::Result<Self> {
+        let (signals, log) = (Signals::block()?, Log::default());
+        let program = memory::Program::find();
+        Ok(Self { paths, policy: Policy::new(), signals, log, ring: Ring::new(), program, unreaped: true })
+    }
+
+    /// Waits for what comes next and sees to it.
+    pub fn turn(&mut self) {
+        self.happened(Event::Time);
+        if let Some(signal) = self.wait() {
+            self.happened(Event::Signal(signal));
+        }
+        self.reap();
+    }
+
+    /// Waits for a signal until the next deadline. Lets go of the program's own
+    /// pages when there has been nothing to do for a while.
+    fn wait(&self) -> Option<i32> {
+        let timeout = match self.unreaped {
+            true => Some(Duration::ZERO),
+            false => self.policy.deadline().map(|at| at.saturating_sub(clock::since_boot())),
+        };
+        if timeout.is_some_and(|timeout| timeout <= IDLE) {
+            return self.signals.wait(timeout);
+        }
+        let signal = self.signals.wait(Some(IDLE));
+        if signal.is_some() {
+            return signal;
+        }
+        self.signals.wait_small(&self.program, timeout.map(|timeout| timeout - IDLE))
+    }
+
+    /// Reaps what has ended, whoever its parent was, each after its record is
+    /// written. A SIGCHLD says only that there is something: several are one.
+    fn reap(&mut self) {
+        self.unreaped = false;
+        self.ring.attach(Path::new(self.paths.reaped));
+        for _ in 0..REAP_AT_ONCE {
+            match process::ended_child() {
+                Child::Ended { pid, status } => {
+                    let start_time = reaped::start_time(pid).unwrap_or(0);
+                    self.ring.push(pid, start_time, status, clock::since_boot());
+                    process::reap(pid);
+                    self.happened(Event::Ended(pid, status));
+                }
+                Child::Alive => return,
+                Child::None => return self.happened(Event::Childless),
+            }
+        }
+        self.unreaped = true;
+    }
+
+    fn happened(&mut self, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next {
+            let decision = self.policy.step(event, clock::since_boot());
+            if let Some(note) = decision.note {
+                self.log.line(note.level(), format_args!("{note}"));
+            }
+            next = decision.effect.and_then(|effect| self.carry_out(effect));
+        }
+    }
+
+    /// Does one thing; gives what came of it, if that matters.
+    fn carry_out(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::StartRc => {
+                if access(self.paths.marker, AccessFlags::F_OK).is_ok() {
+                    return Some(Event::NotWanted);
+                }
+                Some(self.start(Program::Rc, self.paths.rc, &[self.paths.rc]))
+            }
+            Effect::StartShutdown(action) => {
+                let program = self.paths.shutdown;
+                Some(self.start(Program::Shutdown, program, &[program, word(action)]))
+            }
+            Effect::SignalAll(signal) => {
+                // The only error is EPERM, for processes that are not ours to end.
+                let _ = process::signal_all(signal);
+                self.unreaped = true;
+                None
+            }
+            Effect::StartFinal(action) => {
+                let child = || last::run(action, &mut Log::default());
+                Some(started(Program::Final, process::fork(child)))
+            }
+            Effect::Reboot(action) => {
+                last::end(action, &mut self.log);
+                None
+            }
+        }
+    }
+
+    /// Runs a program in a session of its own, with the console for standard
+    /// input, output and error. A program that cannot be executed says so
+    /// there and ends with the shells' exit status for that.
+    fn start(&self, program: Program, path: &CStr, words: &[&CStr]) -> Event {
+        let child = || {
+            let _ = setsid();
+            // Where it does not open (a container without a terminal), PID 1's
+            // own streams stay.
+            if let Ok(console) = open(self.paths.console, OFlag::O_RDWR | OFlag::O_NOCTTY, Mode::empty()) {
+                let _ = dup2_stdin(&console).and(dup2_stdout(&console)).and(dup2_stderr(&console));
+            }
+            signal::unblock_all();
+            let error = process::exec(path, words);
+            Log::default()
+                .line(Level::Error, format_args!("cannot run {}: {error}", path.to_str().unwrap_or("?")));
+            127
+        };
+        started(program, process::fork(child))
+    }
+}
+
+fn started(program: Program, result: std::io::Result<i32>) -> Event {
+    match result {
+        Ok(pid) => Event::Started(program, pid),
+        Err(error) => Event::NotStarted(program, error.raw_os_error().unwrap_or(Errno::EIO as i32)),
+    }
+}
+
+fn word(action: PowerAction) -> &'static CStr {
+    match action {
+        PowerAction::Poweroff => c"poweroff",
+        PowerAction::Reboot => c"reboot",
+        PowerAction::Halt => c"halt",
+        PowerAction::Noop => c"noop",
+    }
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::*;
+use crate::facts::Facts;
+use crate::identify::identify;
+use crate::providers::by_name;
+use init::cmdline::Cmdline;
+
+/// The steps, one word or list of words each.
+fn steps(line: &str, named: &[&str]) -> Vec<String> {
+    let facts = Facts { cmdline: Cmdline::parse(line), ..Facts::default() };
+    let mut wanted = Named::default();
+    for name in named {
+        match name.strip_prefix("file=") {
+            Some(path) => wanted.files.push(path.into()),
+            None => wanted.rows.push(by_name(name).unwrap()),
+        }
+    }
+    let plan = plan(&identify(&facts), &wanted);
+    let show = |step: &Step| match step {
+        Step::Ask(row, _) => format!("ask {}", row.name),
+        Step::Race { rows, ordered } => {
+            let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
+            format!("race{} {}", if *ordered { " in order" } else { "" }, names.join(" "))
+        }
+        Step::File(path) => format!("file {}", path.display()),
+    };
+    plan.steps.iter().map(show).collect()
+}
+
+#[test]
+fn a_known_platform_is_asked_alone() {
+    assert_eq!(steps("ds=ec2", &[]), ["ask aws"]);
+    assert_eq!(steps("ds=ec2", &["gcp", "aws"]), ["ask aws"]);
+}
+
+#[test]
+fn an_unknown_platform_is_guessed_at() {
+    assert_eq!(
+        steps("", &[]),
+        ["race azure gcp hetzner digitalocean vultr scaleway openstack aws equinixmetal"]
+    );
+}
+
+#[test]
+fn nobody_is_not_asked() {
+    assert_eq!(steps("metadata.provider=none", &[]), [""; 0]);
+}
+
+#[test]
+fn names_are_heeded_in_their_order_and_class_by_class() {
+    assert_eq!(
+        steps("", &["file=/x", "cdrom", "metaldata", "vmware", "aws", "file=/y"]),
+        ["race in order metaldata aws", "ask cdrom", "ask vmware", "file /x", "file /y"]
+    );
+    assert_eq!(steps("", &["file=/x"]), ["file /x"]);
+    // The user knows better than the command line.
+    assert_eq!(steps("ds=ec2", &["gcp"]), ["race in order gcp"]);
+    assert_eq!(steps("metadata.provider=none", &["gcp"]), ["race in order gcp"]);
+}

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The machine's network as the document wants it: a list of actions each of
+//! which can be undone. [`super::apply`] carries them out.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use init::net::{Address as LinkAddress, Error, LinkFlags, Netlink, Route};
+
+use super::document::Network;
+
+/// Longest name of an interface (`IFNAMSIZ` of `<linux/if.h>`, less the zero byte).
+const MAX_NAME: usize = 15;
+
+/// What is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// The interfaces.
+    pub links: Vec<LinkState>,
+    /// The routes that somebody has set up.
+    pub routes: Vec<Route>,
+}
+
+/// One interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its hardware address, in lower case with colons.
+    pub mac: String,
+    /// Whether it is switched on.
+    pub up: bool,
+    /// The bond it belongs to, by number.
+    pub master: Option<u32>,
+    /// Its addresses, without the link-local ones, which the kernel makes.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+impl Machine {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn look(netlink: &mut Netlink) -> Result<Self, Error> {
+        let mut links = Vec::new();
+        for link in netlink.links()? {
+            let addresses = netlink.addresses(link.index)?;
+            let own = |address: &LinkAddress| match address.ip {
+                IpAddr::V6(ip) if ip.is_unicast_link_local() => None,
+                ip => Some((ip, address.prefix)),
+            };
+            links.push(LinkState {
+                index: link.index,
+                mac: link.address.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
+                up: link.flags.contains(LinkFlags::Up),
+                master: link.master,
+                addresses: addresses.iter().filter_map(own).collect(),
+                name: link.name,
+            });
+        }
+        Ok(Self { links, routes: netlink.routes()? })
+    }
+
+    fn by_name(&self, name: &str) -> Option<&LinkState> {
+        self.links.iter().find(|link| link.name == name)
+    }
+}
+
+/// One change. Interfaces are meant by the name they have at that point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Takes a route away.
+    DeleteRoute(String, Route),
+    /// Adds a route over an interface.
+    AddRoute(String, Route),
+    /// Takes an address away.
+    DeleteAddress(String, IpAddr, u8),
+    /// Adds an address.
+    AddAddress(String, IpAddr, u8),
+    /// Switches an interface off.
+    Down(String),
+    /// Switches an interface on.
+    Up(String),
+    /// Gives an interface another name.
+    Rename(String, String),
+    /// Makes a bond of this mode.
+    AddBond(String, u8),
+    /// Removes a bond.
+    DeleteBond(String, u8),
+    /// Puts an interface into a bond.
+    Enslave(String, String),
+    /// Takes an interface out of a bond.
+    Release(String, String),
+}
+
+impl Action {
+    /// What undoes it.
+    #[must_use]
+    pub fn inverse(&self) -> Self {
+        match self.clone() {
+            Self::DeleteRoute(link, route) => Self::AddRoute(link, route),
+            Self::AddRoute(link, route) => Self::DeleteRoute(link, route),
+            Self::DeleteAddress(link, ip, prefix) => Self::AddAddress(link, ip, prefix),
+            Self::AddAddress(link, ip, prefix) => Self::DeleteAddress(link, ip, prefix),
+            Self::Down(link) => Self::Up(link),
+            Self::Up(link) => Self::Down(link),
+            Self::Rename(from, to) => Self::Rename(to, from),
+            Self::AddBond(name, mode) => Self::DeleteBond(name, mode),
+            Self::DeleteBond(name, mode) => Self::AddBond(name, mode),
+            Self::Enslave(link, bond) => Self::Release(link, bond),
+            Self::Release(link, bond) => Self::Enslave(link, bond),
+        }
+    }
+}
+
+/// In the words of ip(8).
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeleteRoute(link, route) => write!(f, "route del {route} ({link})"),
+            Self::AddRoute(link, route) => write!(f, "route add {route} ({link})"),
+            Self::DeleteAddress(link, ip, prefix) => write!(f, "address del {ip}/{prefix} dev {link}"),
+            Self::AddAddress(link, ip, prefix) => write!(f, "address add {ip}/{prefix} dev {link}"),
+            Self::Down(link) => write!(f, "link set {link} down"),
+            Self::Up(link) => write!(f, "link set {link} up"),
+            Self::Rename(from, to) => write!(f, "link set {from} name {to}"),
+            Self::AddBond(name, mode) => write!(f, "link add {name} type bond mode {mode}"),
+            Self::DeleteBond(name, _) => write!(f, "link del {name}"),
+            Self::Enslave(link, bond) => write!(f, "link set {link} master {bond}"),
+            Self::Release(link, _) => write!(f, "link set {link} nomaster"),
+        }
+    }
+}
+
+/// An interface of the machine that the document names.
+struct Member<'a> {
+    link: &'a LinkState,
+    name: &'a str,
+    bond: Option<&'a str>,
+}
+
+/// The actions that make the machine's network what the document says; none
+/// if it is so already.
+///
+/// # Errors
+/// In words, why it cannot be made so. Nothing has been done then.
+pub fn plan(network: &Network, machine: &Machine) -> Result<Vec<Action>, String> {
+    let members = members(network, machine)?;
+    let mut bonds: Vec<&str> = Vec::new();
+    for bond in members.iter().filter_map(|member| member.bond) {
+        if !bonds.contains(&bond) {
+            bonds.push(bond);
+        }
+    }
+    // The addresses belong to the first bond, or the first interface.
+    let carrier =
+        bonds.first().copied().unwrap_or(members.first().ok_or("no interface of the document is here")?.name);
+    if is_done(network, machine, &members, carrier) {
+        return Ok(Vec::new());
+    }
+    let mut plan = Vec::new();
+    for member in &members {
+        clear(&mut plan, member.link, machine);
+    }
+    rename(&mut plan, &members);
+    for bond in &bonds {
+        add_bond(&mut plan, bond, network.bonding.mode.unwrap_or(0), machine)?;
+    }
+    for member in &members {
+        match member.bond {
+            Some(bond) => plan.push(Action::Enslave(member.name.to_owned(), bond.to_owned())),
+            None => plan.push(Action::Up(member.name.to_owned())),
+        }
+    }
+    plan.extend(bonds.iter().map(|bond| Action::Up((*bond).to_owned())));
+    let addresses = network.addresses.iter().filter(|address| address.enabled);
+    for address in addresses.clone() {
+        plan.push(Action::AddAddress(carrier.to_owned(), address.address, address.cidr));
+    }
+    for address in addresses {
+        if let Some(gateway) =
+            address.gateway.filter(|gateway| gateway.is_ipv4() == address.address.is_ipv4())
+        {
+            let Some(destination) = destination(address.address, address.public) else { continue };
+            let route = Route { destination, gateway: Some(gateway), ..Route::DEFAULT };
+            plan.push(Action::AddRoute(carrier.to_owned(), route));
+        }
+    }
+    Ok(plan)
+}
+
+/// Where an address's gateway leads: everywhere from a public one, to the
+/// private networks of its class from a private one.
+fn destination(address: IpAddr, public: bool) -> Option<(IpAddr, u8)> {
+    match (address, public) {
+        (IpAddr::V4(_), true) => Some((IpAddr::from([0, 0, 0, 0]), 0)),
+        (IpAddr::V6(_), true) => Some((IpAddr::from([0_u16; 8]), 0)),
+        (IpAddr::V6(_), false) => None,
+        (IpAddr::V4(ip), false) => {
+            let [a, b, c, _] = ip.octets();
+            Some(match a {
+                0..128 => (IpAddr::from([a, 0, 0, 0]), 8),
+                128..192 => (IpAddr::from([a, b, 0, 0]), 16),
+                _ => (IpAddr::from([a, b, c, 0]), 24),
+            })
+        }
+    }
+}
+
+fn members<'a>(network: &'a Network, machine: &'a Machine) -> Result<Vec<Member<'a>>, String> {
+    let mut members: Vec<Member<'a>> = Vec::new();
+    for interface in &network.interfaces {
+        let mac = interface.mac.to_ascii_lowercase();
+        // Members of a bond all show the bond's address, as does the bond.
+        let by_mac = |link: &&LinkState| {
+            link.mac == mac && !network.interfaces.iter().any(|other| other.bond.as_ref() == Some(&link.name))
+        };
+        let named = machine.by_name(&interface.name).filter(|link| link.master.is_some());
+        let Some(link) = named.or_else(|| machine.links.iter().find(by_mac)) else { continue };
+        for name in [Some(interface.name.as_str()), interface.bond.as_deref()].into_iter().flatten() {
+            if !is_name(name) {
+                return Err(format!("{name:?} is no name for an interface"));
+            }
+        }
+        let taken =
+            members.iter().any(|other| other.name == interface.name || other.link.index == link.index);
+        if taken {
+            return Err(format!("{} is in the document twice", interface.name));
+        }
+        members.push(Member { link, name: &interface.name, bond: interface.bond.as_deref() });
+    }
+    for member in &members {
+        let owner = machine.by_name(member.name).filter(|owner| owner.index != member.link.index);
+        if owner.is_some_and(|owner| !members.iter().any(|other| other.link.index == owner.index)) {
+            return Err(format!("an interface that is not in the document is called {}", member.name));
+        }
+    }
+    Ok(members)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte))
+}
+
+fn is_done(network: &Network, machine: &Machine, members: &[Member<'_>], carrier: &str) -> bool {
+    let bonded = members.iter().all(|member| {
+        let master = member.bond.map(|bond| machine.by_name(bond).map(|link| link.index));
+        member.link.name == member.name
+            && master.is_none_or(|master| master.is_some() && master == member.link.master)
+    });
+    let carrier = machine.by_name(carrier);
+    let has =
+        |ip: IpAddr| carrier.is_some_and(|link| link.up && link.addresses.iter().any(|(own, _)| *own == ip));
+    bonded && network.addresses.iter().filter(|address| address.enabled).all(|address| has(address.address))
+}
+
+/// Takes from an interface what it has, so that it can be renamed and bonded.
+/// Routes go first: undone in reverse, they come back when the addresses they
+/// need are there again.
+fn clear(plan: &mut Vec<Action>, link: &LinkState, machine: &Machine) {
+    let name = || link.name.clone();
+    for route in machine.routes.iter().filter(|route| route.index == Some(link.index)) {
+        plan.push(Action::DeleteRoute(name(), *route));
+    }
+    for (ip, prefix) in &link.addresses {
+        plan.push(Action::DeleteAddress(name(), *ip, *prefix));
+    }
+    if link.up {
+        plan.push(Action::Down(name()));
+    }
+    let master = link.master.and_then(|master| machine.links.iter().find(|link| link.index == master));
+    if let Some(master) = master {
+        plan.push(Action::Release(name(), master.name.clone()));
+    }
+}
+
+/// Gives every interface its name. Where one has the name of another, all go
+/// by way of names that nobody has.
+fn rename(plan: &mut Vec<Action>, members: &[Member<'_>]) {
+    let renamed: Vec<&Member<'_>> = members.iter().filter(|member| member.link.name != member.name).collect();
+    let collide = |member: &Member<'_>| renamed.iter().any(|other| other.link.name == member.name);
+    if !renamed.iter().any(|member| collide(member)) {
+        plan.extend(renamed.iter().map(|it| Action::Rename(it.link.name.clone(), it.name.to_owned())));
+        return;
+    }
+    let temporary = |member: &Member<'_>| format!("lkinit-{}", member.link.index);
+    plan.extend(renamed.iter().map(|it| Action::Rename(it.link.name.clone(), temporary(it))));
+    plan.extend(renamed.iter().map(|it| Action::Rename(temporary(it), it.name.to_owned())));
+}
+
+/// A bond of this name may be there: loading the module makes one. It is
+/// replaced, for its mode cannot be changed in every state, unless it is in use.
+fn add_bond(plan: &mut Vec<Action>, bond: &str, mode: u8, machine: &Machine) -> Result<(), String> {
+    if mode > 6 {
+        return Err(format!("{mode} is no mode of a bond"));
+    }
+    if let Some(old) = machine.by_name(bond) {
+        let released = |link: &LinkState| {
+            plan.iter().any(|action| matches!(action, Action::Release(name, _) if *name == link.name))
+        };
+        if machine.links.iter().any(|link| link.master == Some(old.index) && !released(link)) {
+            return Err(format!("{bond} is there and has other interfaces"));
+        }
+        clear(plan, old, machine);
+        plan.push(Action::DeleteBond(bond.to_owned(), mode));
+    }
+    plan.push(Action::AddBond(bond.to_owned(), mode));
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "network_tests.rs"]
+mod tests;

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What several tests need.
+
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "for tests"
+)]
+
+pub mod image;
+pub mod server;

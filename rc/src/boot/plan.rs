@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `rc.init --plan`: what a boot of this image would do, without doing it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use init::cmdline::Cmdline;
+use init::mountinfo::MountTable;
+
+use super::initd::{Entry, OwnStage};
+use super::{initd, machine, mounts, own_program};
+use crate::bundle::{self, Bundle, Hierarchy, Stage, volumes};
+use crate::engine::daemon;
+use crate::engine::direct::find_runtime;
+use crate::paths;
+use crate::system::Choice;
+
+/// The plan of the image at `/`, as text.
+pub fn print() -> String {
+    let cmdline = Cmdline::current().unwrap_or_default();
+    let mut text = String::new();
+    let legacy = cmdline.flag("linuxkit.unified_cgroup_hierarchy") == Some(false);
+    let controllers = legacy.then(|| fs::read_to_string("/proc/cgroups").unwrap_or_default());
+    section(&mut text, "mounts");
+    for step in [mounts::proc()].iter().chain(&mounts::plan(controllers.as_deref())) {
+        let note = if step.optional { "  # if the kernel has it" } else { "" };
+        line(&mut text, &format!("{}{note}", step.action));
+    }
+    section(&mut text, "engine");
+    let runtime = find_runtime();
+    let wanted = cmdline.get("lkinit.engine");
+    let (choice, problem) = Choice::new(wanted, Path::new(daemon::PROGRAM).is_file(), runtime.is_some());
+    line(&mut text, &format!("onboot and onshutdown: {}", choice.stages.map_or("none", |kind| kind.word())));
+    line(&mut text, &format!("services: {}", choice.services.map_or("none", |kind| kind.word())));
+    if let Some(runtime) = runtime {
+        line(&mut text, &format!("OCI runtime: {}", runtime.display()));
+    }
+    if let Some(problem) = problem {
+        line(&mut text, &problem);
+    }
+    section(&mut text, "settings");
+    for action in machine::limits() {
+        line(&mut text, &action.to_string());
+    }
+    line(&mut text, "loopback up");
+    section(&mut text, paths::INIT_D);
+    match initd::plan(Path::new(paths::INIT_D), &own_program(), initd::BOOT) {
+        Ok(entries) => entries.iter().for_each(|entry| describe(&mut text, entry)),
+        Err(error) => line(&mut text, &format!("cannot be read: {error}")),
+    }
+    text
+}
+
+fn describe(text: &mut String, entry: &Entry) {
+    line(text, &entry.to_string());
+    match entry {
+        Entry::Own(OwnStage::Volumes) => match volumes::list(Path::new(paths::CONTAINERS)) {
+            Ok(listing) => {
+                let steps = listing.paths.iter().flat_map(|path| volumes::plan(path));
+                steps.for_each(|step| line(text, &format!("  {step}")));
+            }
+            Err(error) => line(text, &format!("  {error}")),
+        },
+        Entry::Own(OwnStage::Onboot) => containers(text, Stage::Onboot),
+        Entry::Own(OwnStage::Services) => containers(text, Stage::Services),
+        Entry::Own(OwnStage::Onshutdown) | Entry::Script(_) => {}
+    }
+}
+
+fn containers(text: &mut String, stage: Stage) {
+    let hierarchy = Hierarchy::read(&MountTable::read().unwrap_or_default());
+    let listing = match bundle::list(Path::new(paths::CONTAINERS), stage) {
+        Ok(listing) => listing,
+        Err(error) => return line(text, &format!("  {error}")),
+    };
+    for path in listing.paths {
+        match Bundle::load(&path, stage) {
+            Ok(bundle) => {
+                line(text, &format!("  {}", bundle.label()));
+                bundle.describe(&hierarchy).iter().for_each(|step| line(text, &format!("    {step}")));
+            }
+            Err(error) => line(text, &format!("  {error}")),
+        }
+    }
+}
+
+fn section(text: &mut String, name: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{name}:");
+}
+
+fn line(text: &mut String, content: &str) {
+    let _ = writeln!(text, "  {content}");
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How `service` and `rc.shutdown` talk to the supervisor: one JSON request a
+//! line over `/run/lkinit/control.sock`, one JSON answer a line back.
+
+mod client;
+mod server;
+
+pub use client::{Client, Failure};
+pub use server::serve;
+
+use serde::{Deserialize, Serialize};
+
+use crate::supervise::Status;
+
+/// What the supervisor can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Request {
+    /// Start a service; answered when it is up.
+    Start {
+        /// Which.
+        name: String,
+    },
+    /// Stop a service; answered when it is down.
+    Stop {
+        /// Which.
+        name: String,
+    },
+    /// Stop and start a service, or start a crashed one; answered when it is up.
+    Restart {
+        /// Which.
+        name: String,
+    },
+    /// Start every service that is not up; answered when each has come up or failed.
+    StartAll,
+    /// Tell about every service.
+    Status,
+    /// Take everything down but the machine; answered when it is done. The
+    /// supervisor ends after the answer.
+    Shutdown,
+}
+
+/// What the supervisor answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// It could not be done.
+    Failed {
+        /// Why, in words.
+        reason: String,
+    },
+    /// The services.
+    Services {
+        /// By name.
+        services: Vec<Status>,
+        /// containerd: its version, or why it does not answer.
+        containerd: Option<String>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_a_line_of_json() {
+        let request = Request::Start { name: "getty".to_owned() };
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(text, r#"{"command":"start","name":"getty"}"#);
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+        assert_eq!(serde_json::to_string(&Request::StartAll).unwrap(), r#"{"command":"start-all"}"#);
+        assert!(serde_json::from_str::<Request>(r#"{"command":"dance"}"#).is_err());
+    }
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Containers through the OCI runtime's program alone: no daemon, no shim.
+//!
+//! A container's process is inherited by rc when the runtime exits, so a
+//! running service costs no process but its own. Its pid and start time are
+//! kept under `/run/lkinit/direct`, for an rc that takes over after a crash:
+//! the process is PID 1's child by then, and its end is found in PID 1's
+//! record of what it reaped.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::oneshot;
+
+use super::{Answer, Engine, Error, Exit, Found, Id, Job, Task};
+use crate::process::{self, Identity};
+use crate::reaper::Reaper;
+
+/// Where the runtimes keep their state, and this engine the pids.
+pub const STATE: &str = "/run/lkinit/direct";
+
+/// The runtimes looked for, best first: crun starts a container in a quarter
+/// of runc's time.
+pub const RUNTIMES: [&str; 4] =
+    ["/usr/bin/crun", "/usr/local/bin/crun", "/usr/bin/runc", "/usr/local/bin/runc"];
+
+/// The runtime of this image: the first of [`RUNTIMES`] that is there.
+pub fn find_runtime() -> Option<PathBuf> {
+    RUNTIMES.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
+/// The crun of this image, for containerd's shims to use instead of runc.
+pub fn find_crun() -> Option<PathBuf> {
+    find_runtime().filter(|path| path.ends_with("crun"))
+}
+
+/// The runtime's program, called once a step.
+pub struct Direct {
+    program: PathBuf,
+    name: &'static str,
+    state: PathBuf,
+    debug: bool,
+    reaper: Reaper,
+    ends: RefCell<HashMap<Id, oneshot::Receiver<Exit>>>,
+}
+
+impl Direct {
+    /// An engine that calls `program`. `debug` makes it talkative.
+    pub fn new(program: PathBuf, state: &Path, debug: bool, reaper: Reaper) -> Self {
+        let name = if program.ends_with("crun") { "crun" } else { "runc" };
+        Self { program, name, state: state.to_path_buf(), debug, reaper, ends: RefCell::default() }
+    }
+
+    fn folder(&self, namespace: &str) -> PathBuf {
+        self.state.join(namespace)
+    }
+
+    fn pid_file(&self, id: &Id) -> PathBuf {
+        self.folder(&id.namespace).join(format!("{}.pid", id.name))
+    }
+
+    fn log_file(&self, id: &Id) -> PathBuf {
+        self.folder(&id.namespace).join(format!("{}.log", id.name))
+    }
+
+    fn command(&self, id: &Id, step: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--root").arg(self.folder(&id.namespace).join("state"));
+        command.arg("--log").arg(self.log_file(id));
+        if self.debug {
+            command.arg("--debug");
+        }
+        command.arg(step).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    async fn call(&self, id: &Id, step: &'static str, command: &mut Command) -> Result<(), Error> {
+        let started = self.reaper.run(command).await;
+        let exit =
+            started.map_err(|source| io_error(format!("running {}", self.program.display()), source))?;
+        if exit.success() {
+            return Ok(());
+        }
+        let log = fs::read_to_string(self.log_file(id)).unwrap_or_default();
+        let said = log.lines().rev().find(|line| !line.trim().is_empty()).map(message);
+        let reason = said.unwrap_or_else(|| format!("{}: {exit}", self.program.display()));
+        let missing = reason.contains("does not exist");
+        Err(Error::Refused { engine: self.name, step, id: id.clone(), missing, reason })
+    }
+
+    /// `create`, or `run --detach`, with the container's output as its own.
+    async fn make(&self, job: Job<'_>, words: &[&str], step: &'static str) -> Result<u32, Error> {
+        let id = job.id;
+        let folder = self.folder(&id.namespace).join("state");
+        fs::create_dir_all(&folder)
+            .map_err(|source| io_error(format!("making the folder {}", folder.display()), source))?;
+        let _ = fs::remove_file(self.log_file(id));
+        let pid_file = self.pid_file(id);
+        let mut words = words.iter();
+        let mut command = self.command(id, words.next().copied().unwrap_or(step));
+        command.args(words).arg("--bundle").arg(job.bundle).arg("--pid-file").arg(&pid_file).arg(&id.name);
+        command.stdout(append(job.stdout)?).stderr(append(job.stderr)?);
+        self.call(id, step, &mut command).await?;
+        let text = fs::read_to_string(&pid_file)
+            .map_err(|source| io_error(format!("reading {}", pid_file.display()), source))?;
+        let pid: i32 = text.trim().parse().map_err(|_| {
+            io_error(format!("reading {}", pid_file.display()), io::Error::other("no process id in it"))
+        })?;
+        // The start time goes beside the pid, before the exit can be claimed:
+        // a pid alone may be somebody else's after a restart of rc.
+        if let Some(identity) = Identity::of(pid) {
+            let _ = fs::write(&pid_file, identity.to_string());
+        }
+        self.ends.borrow_mut().insert(id.clone(), self.reaper.claim(pid));
+        Ok(pid.cast_unsigned())
+    }
+
+    fn identity(&self, id: &Id) -> Option<Identity> {
+        fs::read_to_string(self.pid_file(id)).ok()?.parse().ok()
+    }
+
+    fn missing(&self, step: &'static str, id: &Id) -> Error {
+        let reason = "no such container".to_owned();
+        Error::Refused { engine: self.name, step, id: id.clone(), missing: true, reason }
+    }
+}
+
+impl Engine for Direct {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn create<'a>(&'a self, job: Job<'a>) -> Answer<'a, u32> {
+        Box::pin(self.make(job, &["create"], "create"))
+    }
+
+    fn run<'a>(&'a self, job: Job<'a>) -> Answer<'a, u32> {
+        Box::pin(self.make(job, &["run", "--detach"], "run"))
+    }
+
+    fn start<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {
+        Box::pin(async move { self.call(id, "start", self.command(id, "start").arg(&id.name)).await })
+    }
+
+    fn wait<'a>(&'a self, id: &'a Id) -> Answer<'a, Exit> {
+        Box::pin(async move {
+            let end = self.ends.borrow_mut().remove(id);
+            if let Some(end) = end {
+                return Ok(end.await.unwrap_or(Exit::LOST));
+            }
+            let identity = self.identity(id).ok_or_else(|| self.missing("wait for", id))?;
+            process::end_of_stranger(identity)
+                .await
+                .map_err(|source| io_error(format!("waiting for process {}", identity.pid), source))
+        })
+    }
+
+    fn kill<'a>(&'a self, id: &'a Id, signal: i32, all: bool) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let identity = self.identity(id).filter(|identity| identity.is_alive());
+            let identity = identity.ok_or_else(|| self.missing("signal", id))?;
+            if all {
+                let number = signal.to_string();
+                let mut command = self.command(id, "kill");
+                let result = self.call(id, "signal", command.args(["--all", &id.name, &number])).await;
+                // It may have ended under the runtime's eyes.
+                return result
+                    .map_err(|error| if identity.is_alive() { error } else { self.missing("signal", id) });
+            }
+            let signal = Signal::try_from(signal)
+                .map_err(|error| io_error(format!("signal {signal}"), error.into()))?;
+            kill(Pid::from_raw(identity.pid), signal)
+                .map_err(|error| io_error(format!("signalling process {}", identity.pid), error.into()))
+        })
+    }
+
+    fn delete<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.ends.borrow_mut().remove(id);
+            let mut command = self.command(id, "delete");
+            let result = self.call(id, "delete", command.args(["--force", &id.name])).await;
+            let _ = fs::remove_file(self.pid_file(id));
+            let _ = fs::remove_file(self.log_file(id));
+            match result {
+                Err(error) if error.is_not_found() => Ok(()),
+                other => other,
+            }
+        })
+    }
+
+    fn list<'a>(&'a self, namespace: &'a str) -> Answer<'a, Vec<Found>> {
+        Box::pin(async move {
+            let folder = self.folder(namespace);
+            let entries = match fs::read_dir(folder.join("state")) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(source) => return Err(io_error(format!("listing {}", folder.display()), source)),
+            };
+            let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+            Ok(names
+                .map(|name| {
+                    let id = Id { namespace: namespace.to_owned(), name };
+                    let task = self.identity(&id).map(|identity| Task {
+                        pid: identity.pid.cast_unsigned(),
+                        running: identity.is_alive(),
+                    });
+                    Found { name: id.name, task }
+                })
+                .collect())
+        })
+    }
+}
+
+/// What a runtime's log line says, without time and level. runc writes
+/// `time="…" level=error msg="…"`; crun the message alone, after a time.
+fn message(line: &str) -> String {
+    let quoted = line.split_once("msg=\"").and_then(|(_, rest)| rest.rsplit_once('"'));
+    match quoted {
+        Some((message, _)) => message.replace("\\\"", "\""),
+        None => line.trim().to_owned(),
+    }
+}
+
+fn append(path: &Path) -> Result<File, Error> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.map_err(|source| io_error(format!("opening {}", path.display()), source))
+}
+
+fn io_error(what: String, source: io::Error) -> Error {
+    Error::Io { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_of_a_runtime() {
+        let runc = r#"time="2026-11-24T02:06:00Z" level=error msg="exec: \"/x\": no such file""#;
+        assert_eq!(message(runc), r#"exec: "/x": no such file"#);
+        assert_eq!(
+            message("2026-11-24T02:06:00Z: open executable: No such file\n"),
+            "2026-11-24T02:06:00Z: open executable: No such file"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a bundle to a running process, in the order of CONTRACT section 2.
+
+use init::mountinfo::MountTable;
+use nix::libc::SIGKILL;
+
+use crate::bundle::{Bundle, Error as BundleError};
+use crate::engine::{Engine, Error as EngineError, Id, Job};
+use crate::logs::{Logs, Marks};
+use crate::system::System;
+
+/// Why a container did not start. What had been made for it is gone again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its mounts, interfaces or namespaces.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Its log files.
+    #[error("cannot make the log file {}: {source}", path.display())]
+    Log {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The mounts of the system.
+    #[error("cannot read /proc/self/mountinfo: {0}")]
+    MountTable(#[source] std::io::Error),
+}
+
+impl Error {
+    /// The error in a line that begins with the container's name already.
+    pub fn after(&self, label: &str) -> String {
+        let text = self.to_string();
+        let rest = text.strip_prefix(label).and_then(|rest| rest.strip_prefix(": "));
+        rest.map_or(text.clone(), str::to_owned)
+    }
+}
+
+/// A container that has been started.
+#[derive(Debug)]
+pub struct Started {
+    /// Its first process, in the root pid namespace.
+    pub pid: u32,
+    /// Where its output goes.
+    pub logs: Logs,
+    /// Where in the files it begins.
+    pub marks: Marks,
+}
+
+/// The id of a bundle's container.
+pub fn id(bundle: &Bundle) -> Id {
+    let named = bundle.runtime.namespace.as_deref().filter(|name| !name.is_empty());
+    let namespace = named.unwrap_or(System::namespace(bundle.stage));
+    Id { namespace: namespace.to_owned(), name: bundle.name.clone() }
+}
+
+/// Prepares a bundle and starts its container.
+///
+/// # Errors
+/// The first step that fails.
+pub async fn launch(system: &System, engine: &dyn Engine, bundle: &Bundle) -> Result<Started, Error> {
+    let id = id(bundle);
+    let mounts = MountTable::read().map_err(Error::MountTable)?;
+    bundle.prepare(&system.kernel, &mounts)?;
+    let started = run(system, engine, bundle, &id).await;
+    if started.is_err()
+        && let Ok(mounts) = MountTable::read()
+    {
+        // The error that is told is the one that came first.
+        let _ = bundle.unprepare(&system.kernel, &mounts);
+    }
+    started
+}
+
+async fn run(system: &System, engine: &dyn Engine, bundle: &Bundle, id: &Id) -> Result<Started, Error> {
+    let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
+    let marks = logs.make().map_err(|(path, source)| Error::Log { path, source })?;
+    let spec = bundle.spec().to_string();
+    let job =
+        Job { id, bundle: &bundle.path, spec: spec.as_bytes(), stdout: &logs.stdout, stderr: &logs.stderr };
+    if bundle.runtime.interfaces.is_empty() && bundle.namespace_binds().is_empty() {
+        let pid = engine.run(job).await?;
+        return Ok(Started { pid, logs, marks });
+    }
+    let pid = engine.create(job).await?;
+    let between = connect(system, bundle, pid).map_err(Error::from);
+    let result = match between {
+        Ok(()) => engine.start(id).await.map_err(Error::from),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = result {
+        let _ = engine.kill(id, SIGKILL, true).await;
+        let _ = engine.delete(id).await;
+        return Err(error);
+    }
+    Ok(Started { pid, logs, marks })
+}
+
+fn connect(system: &System, bundle: &Bundle, pid: u32) -> Result<(), BundleError> {
+    bundle.connect(pid.cast_signed())?;
+    // Read anew: the runtime has mounted meanwhile.
+    let mounts = MountTable::read().unwrap_or_default();
+    bundle.bind_namespaces(pid.cast_signed(), &system.kernel, &mounts)
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Processes that may not be children of ours: who they are, and their end.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use init::reaped;
+use tokio::time::timeout;
+
+use crate::engine::Exit;
+use crate::watch::{Readable, Watch};
+
+/// How long PID 1 may take to reap a process and write it down.
+const RECORDED: Duration = Duration::from_secs(1);
+
+/// A process, told from a later one with the same pid by its start time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Process id.
+    pub pid: i32,
+    /// Start time in clock ticks since boot: field 22 of `/proc/PID/stat`.
+    pub start: u64,
+}
+
+impl Identity {
+    /// The process that has this pid now.
+    pub fn of(pid: i32) -> Option<Self> {
+        Some(Self { pid, start: Stat::read(pid)?.start })
+    }
+
+    /// Whether it still runs; a zombie does not.
+    pub fn is_alive(self) -> bool {
+        Stat::read(self.pid).is_some_and(|stat| stat.start == self.start && !matches!(stat.state, 'Z' | 'X'))
+    }
+}
+
+/// `PID START`, the form it has in a file.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pid, self.start)
+    }
+}
+
+impl FromStr for Identity {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (pid, start) = text.trim().split_once(' ').ok_or(())?;
+        Ok(Self { pid: pid.parse().map_err(drop)?, start: start.parse().map_err(drop)? })
+    }
+}
+
+/// What we read of `/proc/PID/stat` (proc_pid_stat(5)).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The one-letter state.
+    pub state: char,
+    /// The parent's pid; 2 for kernel threads.
+    pub parent: i32,
+    /// Start time in clock ticks since boot.
+    pub start: u64,
+}
+
+impl Stat {
+    /// Of a process that is there.
+    pub fn read(pid: i32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // The program's name may hold anything, also blanks and brackets:
+        // the fields count from the last bracket on.
+        let (_, rest) = text.rsplit_once(')')?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let start = fields.nth(17)?.parse().ok()?;
+        Some(Self { state, parent, start })
+    }
+}
+
+/// Waits for the end of a process that is not our child; how it ended is
+/// found in PID 1's record of what it reaps.
+///
+/// # Errors
+/// Those of pidfd_open(2), a process that is gone excepted.
+pub async fn end_of_stranger(identity: Identity) -> io::Result<Exit> {
+    // The watch comes before what it is to see: PID 1 writes the record at
+    // about the time at which the descriptor tells of the end.
+    let record = Watch::new(Path::new(reaped::PATH));
+    if identity.is_alive()
+        && let Some(pidfd) = init::sys::process::open_pidfd(identity.pid)?
+        && identity.is_alive()
+    {
+        Readable::new(pidfd)?.readable().await?;
+    }
+    let find = || reaped::find(identity.pid, identity.start).ok().flatten();
+    let recorded = async {
+        loop {
+            match (find(), &record) {
+                (Some(found), _) => return Exit::of_status(found.status.into_raw()),
+                (None, Ok(record)) => record.changed().await,
+                (None, Err(_)) => return Exit::LOST,
+            }
+        }
+    };
+    // No record: somebody else was its parent.
+    Ok(timeout(RECORDED, recorded).await.unwrap_or(Exit::LOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_with_a_hostile_name() {
+        let line = "42 (a) R 1 (b)) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', parent: 7, start: 987_654 }));
+        assert_eq!(Stat::parse("42 (x) S"), None);
+    }
+
+    #[test]
+    fn we_are_alive() {
+        let us = Identity::of(std::process::id().cast_signed()).unwrap();
+        assert!(us.is_alive());
+        assert!(!Identity { start: us.start + 1, ..us }.is_alive());
+        assert_eq!(us.to_string().parse(), Ok(us));
+    }
+}

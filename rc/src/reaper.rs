@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The children of rc: started here, reaped here, in one place.
+//!
+//! rc is a subreaper, so it also inherits containers whose runtime has exited
+//! and daemons that init.d scripts left behind. Whoever is interested in one
+//! of them claims its pid; an exit that comes before its claim is kept for a
+//! while, as a container may end before its pid file has been read.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::process::Command;
+use std::rc::Rc;
+
+use init::sys::process::{Child as Ended, ended_child, reap};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, oneshot};
+
+use crate::engine::Exit;
+
+/// How many exits that nobody has claimed are kept.
+const UNCLAIMED: usize = 256;
+
+#[derive(Default)]
+struct Table {
+    childless: bool,
+    claims: HashMap<i32, oneshot::Sender<Exit>>,
+    unclaimed: VecDeque<(i32, Exit)>,
+}
+
+/// A handle on the table of children; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Reaper {
+    table: Rc<RefCell<Table>>,
+    /// Told after every round of reaping.
+    reaped: Rc<Notify>,
+}
+
+/// A child that was started here.
+pub struct Child {
+    /// Its process id.
+    pub pid: i32,
+    exit: oneshot::Receiver<Exit>,
+}
+
+impl Child {
+    /// Waits until it ends.
+    pub async fn wait(self) -> Exit {
+        self.exit.await.unwrap_or(Exit::LOST)
+    }
+}
+
+impl Reaper {
+    /// A reaper that runs as a task of the current local set.
+    ///
+    /// # Errors
+    /// Those of installing the SIGCHLD handler.
+    pub fn start() -> io::Result<Self> {
+        let reaper = Self::default();
+        let mut children = signal(SignalKind::child())?;
+        let table = reaper.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                table.reap();
+                if children.recv().await.is_none() {
+                    break;
+                }
+            }
+        });
+        Ok(reaper)
+    }
+
+    /// Starts a program as a child of ours.
+    ///
+    /// # Errors
+    /// Those of fork(2) and execve(2).
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        let pid = command.spawn()?.id().cast_signed();
+        self.table.borrow_mut().childless = false;
+        Ok(Child { pid, exit: self.claim(pid) })
+    }
+
+    /// Starts a program and waits until it ends.
+    ///
+    /// # Errors
+    /// Those of fork(2) and execve(2).
+    pub async fn run(&self, command: &mut Command) -> io::Result<Exit> {
+        Ok(self.spawn(command)?.wait().await)
+    }
+
+    /// The end of a child, or of a process that this one has inherited.
+    pub fn claim(&self, pid: i32) -> oneshot::Receiver<Exit> {
+        let (sender, receiver) = oneshot::channel();
+        let mut table = self.table.borrow_mut();
+        if let Some(at) = table.unclaimed.iter().position(|(known, _)| *known == pid)
+            && let Some((_, exit)) = table.unclaimed.remove(at)
+        {
+            // The receiver is in our hands: this cannot fail.
+            let _ = sender.send(exit);
+        } else {
+            table.claims.insert(pid, sender);
+        }
+        receiver
+    }
+
+    /// Waits until there is no child left.
+    pub async fn childless(&self) {
+        while !self.table.borrow().childless {
+            self.reaped.notified().await;
+        }
+    }
+
+    fn reap(&self) {
+        let childless = loop {
+            match ended_child() {
+                Ended::Ended { pid, status } => {
+                    reap(pid);
+                    self.record(pid, Exit::of_status(status));
+                }
+                Ended::Alive => break false,
+                Ended::None => break true,
+            }
+        };
+        self.table.borrow_mut().childless = childless;
+        self.reaped.notify_waiters();
+    }
+
+    fn record(&self, pid: i32, exit: Exit) {
+        let mut table = self.table.borrow_mut();
+        if let Some(sender) = table.claims.remove(&pid) {
+            let _ = sender.send(exit);
+            return;
+        }
+        if table.unclaimed.len() == UNCLAIMED {
+            table.unclaimed.pop_front();
+        }
+        table.unclaimed.push_back((pid, exit));
+    }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The stages of a boot and of a shutdown: volumes, and the containers that
+//! run one after the other.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use init::mountinfo::MountTable;
+use init::sys::clock::since_boot;
+use init::{error, info, warning};
+use tokio::task::JoinHandle;
+
+use crate::bundle::{self, Bundle, Stage, volumes};
+use crate::engine::{Engine, Exit};
+use crate::launch::{self, Started};
+use crate::logs;
+use crate::system::System;
+
+/// How many of a failed container's last lines are shown with the failure.
+const LAST_LINES: usize = 5;
+
+/// Mounts the image's volumes.
+pub fn mount_volumes(system: &System) {
+    let console = &system.console;
+    let listing = match volumes::list(&system.containers) {
+        Ok(listing) => listing,
+        Err(error) => return error!(console, "volumes: {error}; none is mounted"),
+    };
+    for warning in listing.warnings {
+        warning!(console, "volumes: {warning}");
+    }
+    for path in listing.paths {
+        let mounted = MountTable::read()
+            .map_err(|error| format!("cannot read /proc/self/mountinfo: {error}"))
+            .and_then(|mounts| {
+                volumes::mount(&path, &system.kernel, &mounts).map_err(|error| error.to_string())
+            });
+        if let Err(error) = mounted {
+            error!(console, "{error}; the boot goes on without it");
+        }
+    }
+}
+
+/// Runs the containers of a stage in the order of their names, each to its
+/// end. A failure is shown and does not stop the others.
+pub async fn run_in_order(system: &Rc<System>, stage: Stage) {
+    let console = &system.console;
+    let listing = match bundle::list(&system.containers, stage) {
+        Ok(listing) => listing,
+        Err(error) => return error!(console, "{stage}: {error}; none of its containers is run"),
+    };
+    for warning in listing.warnings {
+        warning!(console, "{stage}: {warning}");
+    }
+    if listing.paths.is_empty() {
+        return;
+    }
+    let engine = match system.engine_ready(stage).await {
+        Ok(engine) => engine,
+        Err(error) => return error!(console, "{stage}: {error}; none of its containers is run"),
+    };
+    clean_up(system, engine.as_ref(), stage).await;
+    let mut endings = Vec::new();
+    for path in listing.paths {
+        match Bundle::load(&path, stage) {
+            Ok(bundle) => endings.extend(run_one(system, &engine, bundle).await),
+            Err(error) => error!(console, "{error}; the container is left out"),
+        }
+    }
+    for ending in endings {
+        // It fails only when the task has panicked; there is nothing to add.
+        let _ = ending.await;
+    }
+    if let Err(error) = logs::link_into_var(stage) {
+        warning!(console, "{stage}: cannot link its logs into /var/log: {error}");
+    }
+}
+
+/// Removes containers that an earlier boot left on a persistent disk. In our
+/// own namespace nothing else can be.
+async fn clean_up(system: &System, engine: &dyn Engine, stage: Stage) {
+    let namespace = System::namespace(stage);
+    let found = match engine.list(namespace).await {
+        Ok(found) => found,
+        Err(error) => return warning!(system.console, "{stage}: {error}; old containers are not cleaned up"),
+    };
+    for container in found.into_iter().filter(|found| !found.task.is_some_and(|task| task.running)) {
+        let id = crate::engine::Id { namespace: namespace.to_owned(), name: container.name };
+        match engine.delete(&id).await {
+            Ok(()) => info!(system.console, "{stage}: removed the container {id} of an earlier boot"),
+            Err(error) => warning!(system.console, "{stage}: cannot remove an old container: {error}"),
+        }
+    }
+}
+
+/// Runs one container to its end. What remains to be done then does not keep
+/// the next one waiting: its removal is the returned task.
+async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -> Option<JoinHandle<()>> {
+    let (console, progress) = (&system.console, &system.progress);
+    let label = bundle.label();
+    let (started_mark, ended_mark) = (format!("{label} started"), format!("{label} ended"));
+    if progress.has(&ended_mark) {
+        return None;
+    }
+    for warning in &bundle.warnings {
+        warning!(console, "{label}: {warning}");
+    }
+    let begin = since_boot();
+    let id = launch::id(&bundle);
+    let started = if progress.has(&started_mark) {
+        // An rc before this one started it. It is never started twice.
+        info!(console, "{label}: was started before rc was; waiting for its end");
+        None
+    } else {
+        progress.mark(&started_mark);
+        match launch::launch(system, engine.as_ref(), &bundle).await {
+            Ok(started) => Some(started),
+            Err(error) => {
+                error!(console, "{label}: failed to start: {}; the boot goes on", error.after(&label));
+                progress.mark(&ended_mark);
+                return None;
+            }
+        }
+    };
+    let exit = match engine.wait(&id).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            error!(console, "{label}: {error}");
+            Exit::LOST
+        }
+    };
+    progress.mark(&ended_mark);
+    let took = since_boot().saturating_sub(begin);
+    if exit.success() {
+        info!(console, "{label}: done in {:.3}s", took.as_secs_f32());
+    }
+    let ending = end(system.clone(), engine.clone(), bundle, started, exit, took);
+    Some(tokio::task::spawn_local(ending))
+}
+
+/// Removes a container that has ended, then shows its output, which is
+/// complete by then.
+async fn end(
+    system: Rc<System>,
+    engine: Rc<dyn Engine>,
+    bundle: Bundle,
+    started: Option<Started>,
+    exit: Exit,
+    took: Duration,
+) {
+    let console = &system.console;
+    let label = bundle.label();
+    if let Err(error) = engine.delete(&launch::id(&bundle)).await {
+        warning!(console, "{label}: cannot remove the container: {error}");
+    }
+    if let Some(started) = &started {
+        started.logs.show(started.marks, &bundle.name, console);
+    }
+    if exit.success() {
+        return;
+    }
+    let told = started.map(|Started { logs, marks, .. }| {
+        let lines = logs.last_lines(marks, LAST_LINES).join(" | ");
+        format!("; last output: {lines:?}; log: {}", logs.stderr.display())
+    });
+    let told = told.unwrap_or_default();
+    error!(console, "{label}: failed: {exit} after {:.3}s; the boot goes on{told}", took.as_secs_f32());
+}

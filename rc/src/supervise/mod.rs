@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Services: what keeps them up.
+//!
+//! [`state`] decides, this driver carries out: it feeds events to the state
+//! machine of each service and does what the machine asks for.
+
+pub mod policy;
+mod report;
+pub mod state;
+mod takeover;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use init::mountinfo::MountTable;
+use init::sys::clock::since_boot;
+use init::{error, warning};
+use nix::libc::SIGKILL;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::bundle::{self, Bundle, Stage};
+use crate::engine::{Engine, Error as EngineError, Exit, Id};
+use crate::launch;
+use crate::system::System;
+use policy::Policy;
+pub use report::Status;
+use report::{report, word};
+use state::{Effect, Event, Machine, Phase};
+
+/// The pause between two looks at an engine that has failed to come up.
+const ENGINE_AWAY: Duration = Duration::from_secs(1);
+
+/// How long after a broken connection the daemon's end is known at the latest.
+const CONNECTION_LOST: Duration = Duration::from_millis(20);
+
+/// How long the end of something that was killed may take.
+const KILLED: Duration = Duration::from_secs(2);
+
+struct Service {
+    bundle: Rc<Bundle>,
+    policy: Policy,
+    machine: Machine,
+    pid: Option<u32>,
+    /// Why the last start failed.
+    problem: Option<Problem>,
+}
+
+/// Why a service could not be started, and how often in a row for the same reason.
+struct Problem {
+    text: String,
+    times: u32,
+}
+
+impl Problem {
+    fn new(text: String) -> Self {
+        Self { text, times: 1 }
+    }
+}
+
+/// The services of the machine.
+pub struct Supervisor {
+    system: Rc<System>,
+    services: RefCell<BTreeMap<String, Service>>,
+    /// Counts changes of phase, for those who wait for one.
+    changes: watch::Sender<u64>,
+}
+
+impl Supervisor {
+    /// A supervisor without services.
+    pub fn new(system: Rc<System>) -> Rc<Self> {
+        Rc::new(Self { system, services: RefCell::default(), changes: watch::Sender::new(0) })
+    }
+
+    /// Reads the image's services, takes over those that run already, and
+    /// starts the others, all at once. Returns when each has come up or has
+    /// failed the first time.
+    pub async fn start_all(self: &Rc<Self>) {
+        let console = &self.system.console;
+        let listing = match bundle::list(&self.system.containers, Stage::Services) {
+            Ok(listing) => listing,
+            Err(error) => return error!(console, "services: {error}; none is started"),
+        };
+        for warning in listing.warnings {
+            warning!(console, "services: {warning}");
+        }
+        for path in listing.paths {
+            self.load(&path);
+        }
+        if self.services.borrow().is_empty() {
+            return;
+        }
+        let engine = match self.system.engine_ready(Stage::Services).await {
+            Ok(engine) => engine,
+            Err(error) => return error!(console, "services: {error}; none is started"),
+        };
+        self.take_over(&engine).await;
+        let names: Vec<String> = self.services.borrow().keys().cloned().collect();
+        let waits: Vec<_> = names
+            .into_iter()
+            .map(|name| {
+                let supervisor = self.clone();
+                tokio::task::spawn_local(async move { supervisor.start(&name).await })
+            })
+            .collect();
+        for wait in waits {
+            // What went wrong has been told on the console.
+            let _ = wait.await;
+        }
+    }
+
+    /// Reads one service.
+    fn load(&self, path: &Path) -> Option<()> {
+        let console = &self.system.console;
+        let bundle = match Bundle::load(path, Stage::Services) {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                error!(console, "{error}; the service is left out");
+                return None;
+            }
+        };
+        let label = bundle.label();
+        let (policy, unreadable) = Policy::from_annotations(bundle.annotations());
+        for warning in unreadable.iter().map(ToString::to_string).chain(bundle.warnings.iter().cloned()) {
+            warning!(console, "{label}: {warning}");
+        }
+        let name = bundle.name.clone();
+        let service = Service {
+            bundle: Rc::new(bundle),
+            policy,
+            machine: Machine::default(),
+            pid: None,
+            problem: None,
+        };
+        self.services.borrow_mut().entry(name).or_insert(service);
+        Some(())
+    }
+
+    /// Starts a service and waits until it is up.
+    ///
+    /// # Errors
+    /// In words: there is no such service, or why it did not come up.
+    pub async fn start(self: &Rc<Self>, name: &str) -> Result<(), String> {
+        self.command(name, Event::Start)?;
+        self.until(name, |phase| match phase {
+            Phase::Up(_) => Some(true),
+            Phase::Down(_) | Phase::Waiting(_) => Some(false),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Stops a service and waits until it is down.
+    ///
+    /// # Errors
+    /// There is no such service.
+    pub async fn stop(self: &Rc<Self>, name: &str) -> Result<(), String> {
+        self.command(name, Event::Stop)?;
+        self.until(name, |phase| matches!(phase, Phase::Down(_)).then_some(true)).await
+    }
+
+    /// Stops a service if it is up, starts it, and waits until it is up.
+    ///
+    /// # Errors
+    /// As [`Supervisor::start`].
+    pub async fn restart(self: &Rc<Self>, name: &str) -> Result<(), String> {
+        self.command(name, Event::Restart)?;
+        self.until(name, |phase| match phase {
+            Phase::Up(_) => Some(true),
+            Phase::Down(_) | Phase::Waiting(_) => Some(false),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Stops every service. What is still up after `limit` is killed, whatever
+    /// its own patience.
+    pub async fn stop_all(self: &Rc<Self>, limit: Duration) {
+        let names: Vec<String> = self.services.borrow().keys().cloned().collect();
+        for name in &names {
+            self.handle(name, Event::Stop);
+        }
+        if timeout(limit, self.all_down()).await.is_ok() {
+            return;
+        }
+        for name in self.up() {
+            warning!(
+                self.system.console,
+                "service {name}: still up after {:.1}s: killing it",
+                limit.as_secs_f32()
+            );
+            self.signal(&name, SIGKILL, true).await;
+        }
+        if timeout(KILLED, self.all_down()).await.is_err() {
+            warning!(self.system.console, "shutdown: services that do not end: {}", self.up().join(", "));
+        }
+    }
+
+    async fn all_down(&self) {
+        let mut changes = self.changes.subscribe();
+        while !self.up().is_empty() && changes.changed().await.is_ok() {}
+    }
+
+    /// The services that are not down.
+    fn up(&self) -> Vec<String> {
+        let services = self.services.borrow();
+        let up = services.iter().filter(|(_, service)| !matches!(service.machine.phase, Phase::Down(_)));
+        up.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Every service, by name.
+    pub fn status(&self) -> Vec<Status> {
+        let now = since_boot();
+        let status = |(name, service): (&String, &Service)| Status {
+            name: name.clone(),
+            state: word(service.machine.phase).to_owned(),
+            pid: service.pid,
+            uptime: match service.machine.phase {
+                Phase::Up(since) => Some(now.saturating_sub(since).as_secs()),
+                _ => None,
+            },
+            restarts: service.machine.restarts,
+            last_exit: service.machine.last_exit.and_then(|exit| exit.status),
+        };
+        self.services.borrow().iter().map(status).collect()
+    }
+
+    fn command(self: &Rc<Self>, name: &str, event: Event) -> Result<(), String> {
+        // A bundle may have come since the boot, by a tool that makes them.
+        if !self.services.borrow().contains_key(name) {
+            let path = self.system.containers.join(Stage::Services.folder()).join(name);
+            if name.contains('/') || !path.is_dir() || self.load(&path).is_none() {
+                return Err(format!("no service {name:?} under {}", self.system.containers.display()));
+            }
+        }
+        self.handle(name, event);
+        Ok(())
+    }
+
+    /// Waits until `done` says how it went: `true` well, `false` not.
+    async fn until(&self, name: &str, done: impl Fn(Phase) -> Option<bool>) -> Result<(), String> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            let outcome = self.services.borrow().get(name).map(|service| {
+                let problem = service.problem.as_ref().map(|problem| problem.text.clone());
+                let exit = service.machine.last_exit.map(|exit| format!("ended with {exit}"));
+                (done(service.machine.phase), problem.or(exit))
+            });
+            match outcome {
+                None => return Err(format!("no service {name:?}")),
+                Some((Some(true), _)) => return Ok(()),
+                Some((Some(false), why)) => return Err(why.unwrap_or_else(|| "stopped meanwhile".to_owned())),
+                Some((None, _)) => {}
+            }
+            if changes.changed().await.is_err() {
+                return Err("the supervisor is ending".to_owned());
+            }
+        }
+    }
+
+    fn with<T>(&self, name: &str, change: impl FnOnce(&mut Service) -> T) -> Option<T> {
+        self.services.borrow_mut().get_mut(name).map(change)
+    }
+
+    /// Feeds an event to a service's machine and carries out what it asks for.
+    fn handle(self: &Rc<Self>, name: &str, event: Event) {
+        let now = since_boot();
+        let step = self.with(name, |service| {
+            let before = service.machine.phase;
+            let effects = service.machine.step(&service.policy, event, now);
+            report(&self.system.console, name, service, event, before, now);
+            effects
+        });
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        for effect in step.unwrap_or_default() {
+            tokio::task::spawn_local(self.clone().carry_out(name.to_owned(), effect));
+        }
+    }
+
+    async fn carry_out(self: Rc<Self>, name: String, effect: Effect) {
+        match effect {
+            Effect::WakeAt(at) => {
+                sleep(at.saturating_sub(since_boot())).await;
+                self.handle(&name, Event::Timer);
+            }
+            Effect::Launch => self.launch(name).await,
+            Effect::AskToEnd => {
+                let signal = self.with(&name, |service| service.policy.stop_signal as i32);
+                self.signal(&name, signal.unwrap_or(SIGKILL), false).await;
+            }
+            Effect::Kill => {
+                warning!(self.system.console, "service {name}: did not end in time: killing it");
+                self.signal(&name, SIGKILL, true).await;
+            }
+            Effect::Clean => {
+                self.clean(&name).await;
+                self.handle(&name, Event::Cleaned);
+            }
+        }
+    }
+
+    /// Removes what a service's process has left. A record that stays behind
+    /// would be in the way of the next start, so an engine that is away is
+    /// waited for.
+    async fn clean(&self, name: &str) {
+        let Some((engine, id)) = self.handles(name) else { return };
+        loop {
+            match engine.delete(&id).await {
+                Ok(()) => return,
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
+                Err(error) => {
+                    return warning!(
+                        self.system.console,
+                        "service {name}: cannot remove its container: {error}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Waits until the engine answers again, however long that takes.
+    async fn engine_back(&self) {
+        // The end of the daemon is noticed a moment after its connections break.
+        sleep(CONNECTION_LOST).await;
+        while self.system.engine_ready(Stage::Services).await.is_err() {
+            sleep(ENGINE_AWAY).await;
+        }
+    }
+
+    fn handles(&self, name: &str) -> Option<(Rc<dyn Engine>, Id)> {
+        let id = self.with(name, |service| launch::id(&service.bundle))?;
+        Some((self.system.engine(Stage::Services).ok()?, id))
+    }
+
+    async fn signal(&self, name: &str, number: i32, all: bool) {
+        let Some((engine, id)) = self.handles(name) else { return };
+        match engine.kill(&id, number, all).await {
+            Ok(()) => {}
+            // It has ended meanwhile.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => error!(self.system.console, "service {name}: cannot signal it: {error}"),
+        }
+    }
+
+    async fn launch(self: &Rc<Self>, name: String) {
+        let Some(bundle) = self.with(&name, |service| service.bundle.clone()) else { return };
+        let started = match self.system.engine_ready(Stage::Services).await {
+            Ok(engine) => {
+                launch::launch(&self.system, engine.as_ref(), &bundle).await.map(|started| (engine, started))
+            }
+            Err(error) => Err(error.into()),
+        };
+        match started {
+            Ok((engine, started)) => {
+                self.with(&name, |service| {
+                    service.pid = Some(started.pid);
+                    service.problem = None;
+                });
+                self.handle(&name, Event::Launched);
+                let id = launch::id(&bundle);
+                self.clone().await_end(name, engine, id).await;
+            }
+            Err(error) => {
+                let problem = Problem::new(error.after(&bundle.label()));
+                self.with(&name, |service| match &mut service.problem {
+                    Some(known) if known.text == problem.text => known.times += 1,
+                    other => *other = Some(problem),
+                });
+                self.handle(&name, Event::LaunchFailed);
+            }
+        }
+    }
+
+    /// Waits for the end of a service's process, whatever happens to the
+    /// engine meanwhile.
+    async fn await_end(self: Rc<Self>, name: String, engine: Rc<dyn Engine>, id: Id) {
+        let exit = loop {
+            match engine.wait(&id).await {
+                Ok(exit) => break exit,
+                // containerd is gone, its shims are not.
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
+                Err(error) => {
+                    if !error.is_not_found() {
+                        error!(self.system.console, "service {name}: {error}");
+                    }
+                    break Exit::LOST;
+                }
+            }
+        };
+        self.with(&name, |service| service.pid = None);
+        self.handle(&name, Event::Exited(exit));
+    }
+
+    /// Undoes the mounts of every service that is down. Called at shutdown.
+    pub fn unprepare_all(&self) {
+        let services = self.services.borrow();
+        let down = services.values().filter(|service| matches!(service.machine.phase, Phase::Down(_)));
+        for service in down {
+            let Ok(mounts) = MountTable::read() else { return };
+            // Whatever stays is unmounted with everything else.
+            let _ = service.bundle.unprepare(&self.system.kernel, &mounts);
+        }
+    }
+}

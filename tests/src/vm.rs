@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A machine that runs.
+
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use regex::Regex;
+
+use crate::console::{Console, Found};
+use crate::control::{Control, Output};
+use crate::machine::Machine;
+use crate::paths;
+use crate::slots::Slot;
+
+/// How long to wait where a test does not say: emulation is slow, and slower
+/// on a busy host.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many lines of the transcript an error shows.
+const SHOWN: usize = 60;
+
+/// After one of these nothing that is waited for will come.
+static FATAL: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"Kernel panic - not syncing|\bOops: |lkinit: (panic|fault) ")
+        .unwrap_or_else(|error| unreachable!("a constant expression: {error}"))
+});
+
+/// A running machine. It is killed when this is dropped.
+pub struct Vm {
+    machine: Machine,
+    folder: PathBuf,
+    child: Child,
+    input: ChildStdin,
+    console: Console,
+    cursor: usize,
+    control: Control,
+    failures: Vec<String>,
+    /// Whether anything that was waited for has come.
+    seen: bool,
+    _slot: Slot,
+}
+
+impl Vm {
+    /// Boots `machine`, does `test` with it, and ends it. `name` is the folder
+    /// below `target/tests` it leaves its transcript in. An error of `test`,
+    /// and each failed check, comes back with all that is needed to find out.
+    pub fn run(name: &str, machine: Machine, test: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        Self::run_in(Slot::take()?, name, machine, test)
+    }
+
+    /// As [`Vm::run`], in a place already taken.
+    pub fn run_in(
+        slot: Slot,
+        name: &str,
+        machine: Machine,
+        test: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let mut vm = Self::start(slot, name, machine)?;
+        let result = test(&mut vm);
+        match result {
+            Err(error) => vm.failures.push(format!("{error:#}")),
+            Ok(()) if !vm.seen => vm.failures.push("the test saw nothing of its machine".into()),
+            Ok(()) => {}
+        }
+        vm.end();
+        match vm.failures.is_empty() {
+            true => {
+                vm.machine.remove_temporary();
+                Ok(())
+            }
+            false => Err(vm.report()),
+        }
+    }
+
+    fn start(slot: Slot, name: &str, machine: Machine) -> Result<Self> {
+        let folder = paths::fresh_folder(name)?;
+        // A socket's path has 108 bytes; a working copy may lie deeper. QEMU
+        // is given a relative one, and this process goes by the open folder.
+        let handle = File::open(&folder)?;
+        let socket = format!("/proc/self/fd/{}/control", handle.as_raw_fd());
+        let listener = UnixListener::bind(socket).context("making the control socket")?;
+
+        let transcript = File::create(folder.join("transcript"))?;
+        let errors = File::create(folder.join("qemu.log"))?;
+        let mut command = machine.command("control");
+        command.current_dir(&folder).stderr(errors);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let start = Instant::now();
+        let mut child = command.spawn().context("starting QEMU: is it installed?")?;
+        let input = child.stdin.take().context("QEMU has no input")?;
+        let output = child.stdout.take().context("QEMU has no output")?;
+        let console = Console::read(output, transcript, start)?;
+        let control = accept(&listener).with_context(|| {
+            let said = fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
+            let _ = child.kill();
+            let _ = child.wait();
+            format!("QEMU did not start:\n{said}\n{command:?}")
+        })?;
+        Ok(Self {
+            machine,
+            folder,
+            child,
+            input,
+            console,
+            cursor: 0,
+            control,
+            failures: Vec::new(),
+            seen: false,
+            _slot: slot,
+        })
+    }
+
+    /// Waits until the console says something that matches `regex`, behind
+    /// whatever was waited for before; returns its groups, the whole match
+    /// first.
+    pub fn expect(&mut self, regex: &str) -> Result<Vec<String>> {
+        self.expect_within(regex, PATIENCE)
+    }
+
+    /// As [`Vm::expect`], for at most `limit`.
+    pub fn expect_within(&mut self, regex: &str, limit: Duration) -> Result<Vec<String>> {
+        let wanted = Regex::new(&format!("(?m){regex}"))?;
+        let fatal = (!self.machine.may_panic()).then_some(&*FATAL);
+        let deadline = Instant::now() + limit;
+        match self.console.wait(&wanted, fatal, &mut self.cursor, deadline) {
+            Found::Match(groups) => {
+                self.seen = true;
+                Ok(groups)
+            }
+            Found::Fatal(line) => Err(Error::msg(format!("waiting for /{regex}/: {line}"))),
+            Found::Ended => Err(Error::msg(format!("the machine ended before /{regex}/ came"))),
+            Found::Late => Err(Error::msg(format!("/{regex}/ did not come within {limit:?}"))),
+        }
+    }
+
+    /// Types `text` on the console.
+    pub fn send(&mut self, text: &str) -> Result<()> {
+        self.input.write_all(text.as_bytes()).context("typing on the console")?;
+        self.input.flush().context("typing on the console")
+    }
+
+    /// Runs `command` inside with `/bin/sh`, whatever its exit status.
+    pub fn try_sh(&mut self, command: &str) -> Result<Output> {
+        self.control.run(command, PATIENCE).with_context(|| format!("running `{command}` inside"))
+    }
+
+    /// Runs `command` inside and returns what it printed; it must succeed.
+    pub fn sh(&mut self, command: &str) -> Result<String> {
+        let output = self.try_sh(command)?;
+        ensure!(output.status == 0, "`{command}` inside: exit status {}\n{}", output.status, output.text);
+        Ok(output.text)
+    }
+
+    /// One of several checks of a machine that takes long to boot: a failure
+    /// is kept for the end, and the next check is made all the same.
+    pub fn check(&mut self, name: impl Display, check: impl FnOnce(&mut Self) -> Result<()>) {
+        match check(self) {
+            Ok(()) => eprintln!("  {name}: ok"),
+            Err(error) => {
+                eprintln!("  {name}: FAILED: {error:#}");
+                self.failures.push(format!("{name}: {error:#}"));
+            }
+        }
+    }
+
+    /// Waits until the machine has restarted and its kernel speaks again; needs
+    /// [`Machine::reboots`].
+    pub fn expect_restart(&mut self) -> Result<()> {
+        self.expect(r"Linux version \d")?;
+        self.control.restarted();
+        Ok(())
+    }
+
+    /// Waits until the machine has switched itself off, or, without
+    /// [`Machine::reboots`], restarted.
+    pub fn wait_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+        // The console ends with QEMU. This matches nothing.
+        let never = Regex::new(r"[^\s\S]")?;
+        let deadline = Instant::now() + limit;
+        match self.console.wait(&never, None, &mut self.cursor, deadline) {
+            Found::Ended => Ok(self.child.wait()?),
+            _ => Err(Error::msg(format!("the machine still runs after {limit:?}"))),
+        }
+    }
+
+    /// What the console has said so far.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// The folder of this machine, for its disks and files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// All that is needed to see what went wrong and to see it again.
+    fn report(&self) -> Error {
+        let qemu = fs::read_to_string(self.folder.join("qemu.log")).unwrap_or_default();
+        Error::msg(format!(
+            "{}\n{qemu}\nthe last {SHOWN} lines of {}:\n{}\nagain: {}\nby hand: {}\n",
+            self.failures.join("\n"),
+            self.folder.join("transcript").display(),
+            self.console.tail(SHOWN),
+            repeat(),
+            self.machine.by_hand(),
+        ))
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.end();
+        if std::thread::panicking() {
+            eprintln!("{:#}", self.report());
+        }
+    }
+}
+
+fn accept(listener: &UnixListener) -> Result<Control> {
+    let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut waiting, PollTimeout::from(30_000_u16))?;
+    ensure!(ready == 1, "it did not open its control channel within 30 s");
+    Control::new(listener.accept()?.0)
+}
+
+/// The command that runs this test again. A test's thread has its name, and
+/// its program the name of the file it is in, a dash and a hash.
+fn repeat() -> String {
+    let program = std::env::current_exe().ok();
+    let stem = program.as_deref().and_then(Path::file_stem).and_then(|s| s.to_str());
+    let file = stem.and_then(|s| s.rsplit_once('-')).map_or("NAME", |(file, _)| file);
+    match std::thread::current().name() {
+        Some(name) if name != "main" => {
+            format!("cargo test -p tests --test {file} -- --exact {name} --nocapture")
+        }
+        _ => format!("cargo test -p tests --test {file} -- --nocapture"),
+    }
+}
