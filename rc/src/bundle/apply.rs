@@ -70,7 +70,7 @@ fn apply_step(
 ) -> Result<(), Error> {
     match step {
         Step::Mount { at, entry } => {
-            let target = resolve(at).map_err(|source| failed(container, "mounts", &at.path, source))?;
+            let target = find(container, "mounts", at)?;
             if entry.is_new() {
                 let current = !made.iter().any(|path| target.starts_with(path));
                 if current && is_mounted(entry, &target, mounts) {
@@ -91,13 +91,16 @@ fn apply_step(
             Ok(())
         }
         Step::MakeDir(at) => {
-            let path = resolve(at).map_err(|source| failed(container, "mkdir", &at.path, source))?;
+            let path = find(container, "mkdir", at)?;
             act(container, "mkdir", &path, &make_dir(&path), kernel)
         }
         Step::ControlGroup { actions, .. } => actions.iter().try_for_each(|action| match action {
             Action::MakeDir { path, .. } => act(container, "cgroups", path, action, kernel),
-            // See Step::ControlGroup: a refusal is no failure.
-            _ => Ok(drop(kernel.apply(action))),
+            _ => {
+                // See Step::ControlGroup: a refusal is no failure.
+                let _ = kernel.apply(action);
+                Ok(())
+            }
         }),
     }
 }
@@ -114,8 +117,9 @@ pub(super) fn withdraw(
         let Step::Mount { at, entry } = step else { continue };
         let Ok(target) = resolve(at) else { continue };
         if entry.is_new() && is_mounted(entry, &target, mounts) {
+            let tried = format!("umount {}", target.display());
             let result = unmount(&target, kernel);
-            first = first.and(result.map_err(|source| failed(container, "unmount", &target, source)));
+            first = first.and(result.map_err(|source| failed(container, "mounts", &tried, &target, source)));
         }
     }
     first
@@ -181,12 +185,23 @@ pub(super) fn act(
     action: &Action,
     kernel: &dyn Kernel,
 ) -> Result<(), Error> {
-    let step = || format!("{step}: {action}");
-    kernel.apply(action).map_err(|source| failed(container, &step(), path, source))
+    kernel.apply(action).map_err(|source| failed(container, step, &action.to_string(), path, source))
 }
 
-fn failed(container: &str, step: &str, path: &Path, source: io::Error) -> Error {
-    Error::Step { container: container.to_owned(), step: step.to_owned(), path: path.to_owned(), source }
+pub(super) fn failed(container: &str, step: &str, tried: &str, path: &Path, source: io::Error) -> Error {
+    Error::Step {
+        container: container.to_owned(),
+        step: step.to_owned(),
+        tried: tried.to_owned(),
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// [`resolve`], for the key `step`.
+pub(super) fn find(container: &str, step: &str, at: &Place) -> Result<PathBuf, Error> {
+    let tried = || format!("resolve {}", at.path.display());
+    resolve(at).map_err(|source| failed(container, step, &tried(), &at.path, source))
 }
 
 /// Follows a path's symbolic links without leaving `at.root`, as if that were
