@@ -24,7 +24,7 @@ impl Bundle {
     ///
     /// # Errors
     /// The first step that fails. The mounts made by this call are taken back.
-    pub fn prepare(&self, kernel: &dyn Kernel, mounts: &MountTable) -> Result<(), Error> {
+    pub fn prepare(&self, kernel: &dyn Kernel, mounts: &MountTable) -> Result<Prepared, Error> {
         apply(&self.label(), &self.plan(&Hierarchy::read(mounts)), kernel, mounts)
     }
 
@@ -40,25 +40,39 @@ impl Bundle {
     }
 }
 
+/// What one call of [`Bundle::prepare`] has mounted: all of it at the first
+/// start of a container, nothing when it is started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prepared(Vec<PathBuf>);
+
+impl Prepared {
+    /// Takes these mounts back, newest first, when the container cannot be
+    /// started after all. Mounts of an earlier start stay, and with them what
+    /// the container has written. One that will not go is left.
+    pub fn undo(&self, kernel: &dyn Kernel) {
+        for target in self.0.iter().rev() {
+            // There is a failure to be told already, and it came first.
+            let _ = unmount(target, kernel);
+        }
+    }
+}
+
 /// Carries `steps` out for `container`.
 pub(super) fn apply(
     container: &str,
     steps: &[Step],
     kernel: &dyn Kernel,
     mounts: &MountTable,
-) -> Result<(), Error> {
-    // Where this call has mounted: below, the table is out of date.
-    let mut made: Vec<PathBuf> = Vec::new();
+) -> Result<Prepared, Error> {
+    // Where this call has mounted the table is out of date.
+    let mut made = Prepared::default();
     for step in steps {
         if let Err(error) = apply_step(container, step, kernel, mounts, &mut made) {
-            for target in made.iter().rev() {
-                // The failure that is reported is the first one.
-                let _ = unmount(target, kernel);
-            }
+            made.undo(kernel);
             return Err(error);
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 fn apply_step(
@@ -66,7 +80,7 @@ fn apply_step(
     step: &Step,
     kernel: &dyn Kernel,
     mounts: &MountTable,
-    made: &mut Vec<PathBuf>,
+    Prepared(made): &mut Prepared,
 ) -> Result<(), Error> {
     match step {
         Step::Mount { at, entry } => {

@@ -25,7 +25,9 @@ pub struct NamespaceBind {
 
 impl fmt::Display for NamespaceBind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mount -o bind /proc/PID/ns/{} {}", self.name, self.path.display())
+        let source = PathBuf::from("/proc/PID/ns").join(self.name);
+        let calls: Vec<_> = calls(self.name, &source, &self.path).iter().map(ToString::to_string).collect();
+        f.write_str(&calls.join("; "))
     }
 }
 

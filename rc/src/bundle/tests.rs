@@ -241,7 +241,7 @@ fn a_plan_has_the_contracts_order() {
             "ip link add wg0 type wireguard; ip link set wg0 netns PID",
             "ip -n PID link add br0 type bridge",
             "ip link set eth1 netns PID",
-            "mount -o bind /proc/PID/ns/mnt /run/mnt",
+            "mount -o bind /run/mnt /run/mnt; mount -o private /run/mnt; mount -o bind /proc/PID/ns/mnt /run/mnt",
             "mount -o bind /proc/PID/ns/net /run/netns/web",
         ]
     );
@@ -324,6 +324,21 @@ fn what_is_under_a_new_mount_is_new_too() {
     let lines = prepare(&bundle(WRITABLE), &[ROOT, TMP, &other, RUN]);
     assert_eq!(lines.iter().filter(|line| line.starts_with("mount -t")).count(), 2, "{lines:#?}");
     assert_eq!(lines.last().unwrap(), "mount -t tmpfs run /c/web/rootfs/run");
+}
+
+#[test]
+fn undoing_a_start_takes_back_only_what_it_mounted() {
+    let undo = |mounts: &[&str]| {
+        let kernel = Recorder::default();
+        let steps = bundle(WRITABLE).plan(&nothing());
+        let table = MountTable::parse(mounts.concat().as_bytes());
+        let prepared = apply::apply("service web", &steps, &kernel, &table).unwrap();
+        let kernel = Recorder::default();
+        prepared.undo(&kernel);
+        kernel.lines().into_iter().filter(|line| line.starts_with("umount")).collect::<Vec<_>>()
+    };
+    assert_eq!(undo(&[ROOT, TMP, OVERLAY]), ["umount /c/web/rootfs/run"]);
+    assert_eq!(undo(&[ROOT]), ["umount /c/web/rootfs/run", "umount /c/web/rootfs", "umount /c/web/tmp"]);
 }
 
 #[test]

@@ -57,5 +57,5 @@ pub fn plan(dir: &Path) -> Vec<Step> {
 /// The first step that fails; what was mounted by then is taken back.
 pub fn mount(dir: &Path, kernel: &dyn Kernel, mounts: &MountTable) -> Result<(), Error> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    apply::apply(&format!("volume {name}"), &plan(dir), kernel, mounts)
+    apply::apply(&format!("volume {name}"), &plan(dir), kernel, mounts).map(drop)
 }
