@@ -76,8 +76,9 @@ fn interfaces_and_namespaces() -> Result<()> {
         });
         vm.check("a service in that namespace answers through the veth", |vm| {
             vm.sh("ip addr add 10.1.0.2/24 dev outer && ip link set outer up")?;
-            let page = vm.sh("wget -q -T 10 -O - http://10.1.0.1/")?;
-            ensure!(page == "inside\n", "{page}");
+            // A static busybox's wget looks names up through the C library, and crashes.
+            let page = vm.sh("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 10 10.1.0.1 80")?;
+            ensure!(page.ends_with("inside\n"), "{page}");
             Ok(())
         });
         Ok(())
