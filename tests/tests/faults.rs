@@ -61,20 +61,19 @@ fn a_fault_is_one_line_and_the_boot_goes_on() -> Result<()> {
         bad.extend_from_slice(&good);
         root.file(dep, 0o644, bad)
     })?;
-    Vm::run(name, image.machine(name)?, |vm| {
+    let machine = image.machine(name)?.qemu(&["-device", "virtio-rng-pci"]);
+    Vm::run(name, machine, |vm| {
         vm.expect("the last one ran")?;
         vm.expect("^lkinit: .* service sound: running")?;
         vm.sh("sleep 3")?;
         let lines = [
             ("an exit status, with the last output", r"onboot 000-fails: failed: .*3.*the reason why"),
             ("a missing program", r"onboot 001-missing: .*nonesuch"),
-            ("a corrupt config.json", r"/containers/onboot/002-corrupt/config\.json:1:15: EOF"),
-            (
-                "a wrong runtime.json",
-                r"/containers/onboot/003-runtime/runtime\.json:1:11: invalid type: integer `7`, expected a sequence",
-            ),
+            ("a corrupt config.json", r"/containers/onboot/002-corrupt/config\.json:1:\d+: "),
+            ("a wrong runtime.json", r"/containers/onboot/003-runtime/runtime\.json:1:\d+: .*`7`"),
             ("a service's missing program", r"service absent: .*nonesuch"),
             ("a service without config.json", r"/containers/services/broken/config\.json"),
+            ("a bad line of modules.dep", r"/modules\.dep:1: "),
             ("a script that fails", r"050-fails: .*7"),
             ("a script without its program", r"060-noprogram: "),
         ];
@@ -97,7 +96,7 @@ fn a_fault_is_one_line_and_the_boot_goes_on() -> Result<()> {
             Ok(())
         });
         vm.check("modules are loaded in spite of a bad line", |vm| {
-            ensure!(vm.sh("cat /proc/modules")?.contains("ata_piix"));
+            ensure!(vm.sh("cat /proc/modules")?.contains("virtio_rng"));
             Ok(())
         });
         Ok(())
@@ -115,7 +114,6 @@ fn rc_and_containerd_killed_lose_no_service() -> Result<()> {
             let rc = vm.sh("pidof rc.init")?;
             vm.sh(&format!("kill -9 {rc}"))?;
             vm.expect("^lkinit: .* rc.init: started again")?;
-            vm.expect("^lkinit: .* containerd: .* ready in")?;
             ensure!(vm.sh("pidof sleep")? == sleepers, "services were restarted");
             ensure!(vm.sh("pidof rc.init")? != rc);
             ensure!(vm.sh("service status")?.contains("sleeper"));
@@ -124,16 +122,17 @@ fn rc_and_containerd_killed_lose_no_service() -> Result<()> {
         vm.check("containerd", |vm| {
             let containerd = vm.sh("pidof containerd")?;
             vm.sh(&format!("kill -9 {containerd}"))?;
+            vm.expect("^lkinit: .* containerd: ended with .*SIGKILL")?;
             vm.expect("^lkinit: .* containerd: .* ready in")?;
             ensure!(vm.sh("pidof sleep")? == sleepers, "services were restarted");
             ensure!(vm.sh("ctr -n services.linuxkit tasks ls")?.matches("RUNNING").count() == 2);
             Ok(())
         });
         vm.check("a service", |vm| {
-            vm.sh(
-                "kill -9 $(ctr -n services.linuxkit tasks ls | grep sleeper | tr -s ' ' | cut -d ' ' -f 2)",
-            )?;
-            vm.expect("^lkinit: .* service sleeper: failed: exit status 137")?;
+            let task = vm.sh("ctr -n services.linuxkit tasks ls | grep sleeper")?;
+            let pid = task.split_whitespace().nth(1).context(task.clone())?;
+            vm.sh(&format!("kill -9 {pid}"))?;
+            vm.expect("^lkinit: .* service sleeper: failed: .*SIGKILL")?;
             vm.expect("^lkinit: .* service sleeper: running")?;
             Ok(())
         });
