@@ -55,48 +55,49 @@ impl Door {
         Ok(core.epoll.add(&self.listener, EpollEvent::new(EpollFlags::EPOLLIN, token.into()))?)
     }
 
-    /// The next connection from somebody who may connect; none when there is
-    /// none, or when accepting has to wait.
+    /// One connection, of which epoll(7) said that it is there; none when it
+    /// is not, or not from somebody who may connect, or when accepting has to
+    /// wait.
+    ///
+    /// Only ever call it once an event: accept(2) on a vsock listener whose
+    /// queue is empty sleeps until the next timer tick before it says EAGAIN
+    /// (Linux 6.1 to 7.2, `vsock_accept`: schedule_timeout(0)).
     pub fn accept(&mut self, core: &Core, token: Token, gate: &Gate) -> Option<(Socket, Peer)> {
-        loop {
-            let (client, address) = match self.listener.accept() {
-                Ok(accepted) => accepted,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                Err(error) if self.failed(core, token, &error) => continue,
-                Err(_) => return None,
-            };
-            self.rest = REST.0;
-            match self.listen.peer(&client, &address) {
-                Ok(peer) if gate.admits(peer) => return Some((client, peer)),
-                Ok(peer) => {
-                    if let Some(times) = self.strangers.add(Instant::now()) {
-                        core.log
-                            .line(format_args!("{}: turned away {peer}: not allowed{times}", self.listen));
-                    }
-                }
-                // Gone again already.
-                Err(_) => {}
+        let (client, address) = match self.listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return None;
             }
+            Err(error) => {
+                self.failed(core, token, &error);
+                return None;
+            }
+        };
+        self.rest = REST.0;
+        // An error here means that it is gone again already.
+        let peer = self.listen.peer(&client, &address).ok()?;
+        if gate.admits(peer) {
+            return Some((client, peer));
         }
+        if let Some(times) = self.strangers.add(Instant::now()) {
+            core.log.line(format_args!("{}: turned away {peer}: not allowed{times}", self.listen));
+        }
+        None
     }
 
-    /// Says and counts an error. True when it was about one connection only,
-    /// and the next can be accepted at once.
-    fn failed(&mut self, core: &Core, token: Token, error: &io::Error) -> bool {
+    /// Says and counts an error, and lets the listener rest where the error
+    /// is not about one connection only: the condition lasts, the listener
+    /// stays readable, and without a rest this would spin.
+    fn failed(&mut self, core: &Core, token: Token, error: &io::Error) {
         let now = Instant::now();
-        let passing = matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EINTR | libc::EPROTO));
         if let Some(times) = self.failed.add(now) {
-            let next = if passing { "going on" } else { "trying again shortly" };
-            core.log.line(format_args!("{}: accept: {error}; {next}{times}", self.listen));
+            core.log.line(format_args!("{}: accept: {error}; going on{times}", self.listen));
         }
-        if !passing {
-            // The condition lasts and the listener stays readable: without a
-            // rest this would spin.
+        if !matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EPROTO)) {
             self.resting = Some(now + self.rest);
             self.rest = (self.rest * 2).min(REST.1);
             let _ = self.listen_for(core, token, EpollFlags::empty());
         }
-        passing
     }
 
     fn listen_for(&self, core: &Core, token: Token, flags: EpollFlags) -> nix::Result<()> {

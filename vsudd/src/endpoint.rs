@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
@@ -167,7 +168,7 @@ impl Endpoint {
     /// Starts a connection to here.
     ///
     /// # Errors
-    /// The kernel's; [`is_absent`] tells which mean that nobody is there.
+    /// The kernel's; [`is_transient`] tells which may pass.
     pub fn dial(&self) -> io::Result<Dialled> {
         let socket = self.socket()?;
         match self {
@@ -183,9 +184,7 @@ impl Endpoint {
         }
         match socket.connect(&self.address()?) {
             Ok(()) => Ok(Dialled::Connected(socket)),
-            Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {
-                Ok(Dialled::Pending(socket))
-            }
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(Dialled::Pending(socket)),
             Err(error) => Err(error),
         }
     }
@@ -205,9 +204,10 @@ impl Endpoint {
     }
 }
 
-/// True for what [`Endpoint::dial`] says where nobody serves the other end, or
-/// not yet, or where its queue is full: trying again later makes sense.
-pub fn is_absent(error: &io::Error) -> bool {
+/// True for what [`Endpoint::dial`] says where nobody serves the other end yet,
+/// where its queue is full, or where this machine is short of something: trying
+/// again later makes sense.
+pub fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::NotFound
@@ -218,7 +218,8 @@ pub fn is_absent(error: &io::Error) -> bool {
             | ErrorKind::TimedOut
             | ErrorKind::NetworkUnreachable
             | ErrorKind::HostUnreachable
-    ) || error.raw_os_error() == Some(nix::libc::ENODEV)
+            | ErrorKind::OutOfMemory
+    ) || matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EMFILE | libc::ENFILE | libc::ENOBUFS))
 }
 
 #[cfg(test)]
@@ -240,7 +241,7 @@ mod tests {
         assert_eq!(endpoint.bind(0o600).unwrap_err().kind(), ErrorKind::AddrInUse);
         assert!(matches!(endpoint.dial(), Ok(Dialled::Connected(_))));
         drop(live);
-        assert!(is_absent(&endpoint.dial().unwrap_err()));
+        assert!(is_transient(&endpoint.dial().unwrap_err()));
     }
 
     #[test]

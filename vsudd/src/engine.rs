@@ -111,42 +111,76 @@ pub trait Task {
     fn expired(&mut self, core: &mut Core, now: Instant);
 }
 
-/// Runs tasks until SIGTERM or SIGINT, or until one says that nothing is left
-/// to do; false when that could not be done.
+/// Holds back SIGTERM and SIGINT until an engine asks for them. Call it first:
+/// neither ends the program halfway then, and a process that is PID 1 of its
+/// container gets no signal it does not handle anyway.
 ///
 /// # Errors
-/// When the kernel refuses epoll(7) or signalfd(2) itself.
-pub fn run(tasks: &mut [Box<dyn Task>], log: Log) -> io::Result<bool> {
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    let signals = signals()?;
-    epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
-    let mut core = Core { epoll, pool: Pool::default(), log, again: Vec::new(), done: None };
-    for (number, task) in (0..).zip(tasks.iter_mut()) {
-        task.start(&mut core, number)?;
+/// The kernel's.
+pub fn hold_signals() -> nix::Result<SigSet> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block()?;
+    Ok(signals)
+}
+
+/// The loop, ready to run: it has what it needs of the kernel.
+#[derive(Debug)]
+pub struct Engine {
+    core: Core,
+    /// Open for as long as the loop runs.
+    _signals: SignalFd,
+}
+
+impl Engine {
+    /// Makes it, in the process that runs it: a signalfd(2) that is watched
+    /// before a fork(2) reports the parent's signals.
+    ///
+    /// # Errors
+    /// When the kernel refuses epoll(7) or signalfd(2).
+    pub fn new(log: Log, held: &SigSet) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let signals = SignalFd::with_flags(held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+        let core = Core { epoll, pool: Pool::default(), log, again: Vec::new(), done: None };
+        Ok(Self { core, _signals: signals })
     }
-    let mut events = [EpollEvent::empty(); EVENTS];
-    loop {
-        if let Some(done) = core.done {
-            return Ok(done);
+
+    /// Runs tasks until SIGTERM or SIGINT, or until one says that nothing is
+    /// left to do; false when that could not be done.
+    ///
+    /// # Errors
+    /// When the kernel refuses to watch a task's descriptors, or to wait.
+    pub fn run(mut self, tasks: &mut [Box<dyn Task>]) -> io::Result<bool> {
+        let core = &mut self.core;
+        for (number, task) in (0..).zip(tasks.iter_mut()) {
+            task.start(core, number)?;
         }
-        let wait = if core.again.is_empty() { wait(tasks) } else { EpollTimeout::ZERO };
-        let count = match core.epoll.wait(&mut events, wait) {
-            Ok(count) => count,
-            Err(Errno::EINTR) => 0,
-            Err(error) => return Err(error.into()),
-        };
-        for event in events.iter().take(count) {
-            if event.data() == SIGNALS {
-                return Ok(true);
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            if let Some(done) = core.done {
+                return Ok(done);
             }
-            if let Some(token) = Token::from_bits(event.data()) {
-                dispatch(tasks, &mut core, token, event.events());
+            let wait = if core.again.is_empty() { wait(tasks) } else { EpollTimeout::ZERO };
+            let count = match core.epoll.wait(&mut events, wait) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            for event in events.iter().take(count) {
+                if event.data() == SIGNALS {
+                    return Ok(true);
+                }
+                if let Some(token) = Token::from_bits(event.data()) {
+                    dispatch(tasks, core, token, event.events());
+                }
             }
+            for token in std::mem::take(&mut core.again) {
+                dispatch(tasks, core, token, EpollFlags::empty());
+            }
+            expire(tasks, core);
         }
-        for token in std::mem::take(&mut core.again) {
-            dispatch(tasks, &mut core, token, EpollFlags::empty());
-        }
-        expire(tasks, &mut core);
     }
 }
 
@@ -154,15 +188,6 @@ fn dispatch(tasks: &mut [Box<dyn Task>], core: &mut Core, token: Token, flags: E
     if let Some(task) = tasks.get_mut(usize::from(token.task)) {
         task.event(core, token.part, flags);
     }
-}
-
-/// A process that is PID 1 of its container gets no signal it does not handle.
-fn signals() -> io::Result<SignalFd> {
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGTERM);
-    mask.add(Signal::SIGINT);
-    mask.thread_block()?;
-    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
 /// How long nothing needs to be done, rounded up to milliseconds.

@@ -10,16 +10,13 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use socket2::Socket;
 
 use crate::door::Door;
-use crate::endpoint::{Dialled, Endpoint, is_absent};
+use crate::endpoint::{Dialled, Endpoint, is_transient};
 use crate::engine::{Core, Part, Task, Token};
 use crate::gate::Gate;
 use crate::link::{Link, Needs, Side};
 use crate::log::Tally;
 use crate::retry::Retry;
 use crate::slab::{Key, Slab};
-
-/// How many connections are accepted before others get their turn.
-const BATCH: usize = 64;
 
 /// How long a connection to a target may take: the kernel's own limit for TCP
 /// is more than two minutes.
@@ -45,7 +42,8 @@ pub struct Terms {
 #[derive(Debug)]
 struct Half {
     client: Socket,
-    since: Instant,
+    /// When it began to wait for the target.
+    since: Option<Instant>,
 }
 
 /// A connection under way.
@@ -100,28 +98,26 @@ impl Forward {
     }
 
     fn accept(&mut self, core: &mut Core) {
-        for _ in 0..BATCH {
-            let Some((client, peer)) = self.door.accept(core, self.token(Part::Listener), &self.terms.gate)
-            else {
-                return;
-            };
-            let Terms { limit, .. } = self.terms;
-            if self.connections.count() + self.waiting.len() >= limit {
-                if let Some(times) = self.over_limit.add(Instant::now()) {
-                    let listen = &self.door.listen;
-                    core.log.line(format_args!(
-                        "{listen}: turned away {peer}: {limit} connections already{times}"
-                    ));
-                }
-                continue;
+        let Some((client, peer)) = self.door.accept(core, self.token(Part::Listener), &self.terms.gate)
+        else {
+            return;
+        };
+        let Terms { limit, .. } = self.terms;
+        if self.connections.count() + self.waiting.len() >= limit {
+            if let Some(times) = self.over_limit.add(Instant::now()) {
+                let listen = &self.door.listen;
+                core.log
+                    .line(format_args!("{listen}: turned away {peer}: {limit} connections already{times}"));
             }
-            core.log.detail(format_args!("{}: connection from {peer}", self.door.listen));
-            let half = Half { client, since: Instant::now() };
-            if !self.waiting.is_empty() {
-                self.waiting.push_back(half);
-            } else if let Some((half, error)) = self.dial(core, half) {
-                self.wait(core, half, &error);
-            }
+            return;
+        }
+        core.log.detail(format_args!("{}: connection from {peer}", self.door.listen));
+        let mut half = Half { client, since: None };
+        if !self.waiting.is_empty() {
+            half.since = Some(Instant::now());
+            self.waiting.push_back(half);
+        } else if let Some((half, error)) = self.dial(core, half) {
+            self.wait(core, half, &error);
         }
     }
 
@@ -131,7 +127,7 @@ impl Forward {
         match self.target.dial() {
             Ok(Dialled::Connected(target)) => self.join(core, half.client, target),
             Ok(Dialled::Pending(target)) => self.dialling(core, half, target),
-            Err(error) if is_absent(&error) => return Some((half, error)),
+            Err(error) if is_transient(&error) => return Some((half, error)),
             Err(error) => self.close(core, half.client, &error),
         }
         None
@@ -162,7 +158,7 @@ impl Forward {
                     let _ = core.epoll.delete(&target);
                     self.join(core, half.client, target);
                 }
-                Err(error) if is_absent(&error) => self.wait(core, half, &error),
+                Err(error) if is_transient(&error) => self.wait(core, half, &error),
                 Err(error) => self.close(core, half.client, &error),
             }
         }
@@ -224,9 +220,10 @@ impl Forward {
     }
 
     /// Nobody is there: the connection waits, unless it has waited long enough.
-    fn wait(&mut self, core: &mut Core, half: Half, error: &io::Error) {
+    fn wait(&mut self, core: &mut Core, mut half: Half, error: &io::Error) {
         let now = Instant::now();
-        if now.duration_since(half.since) >= self.terms.patience {
+        let since = *half.since.get_or_insert(now);
+        if now.duration_since(since) >= self.terms.patience {
             self.close(core, half.client, error);
             return;
         }

@@ -48,8 +48,9 @@ pub struct Needs {
 /// A connection.
 #[derive(Debug)]
 pub struct Link {
-    client: Socket,
+    // Closed first: who serves one client after the other waits for that.
     target: Socket,
+    client: Socket,
     /// From the client to the target.
     inward: Flow,
     /// From the target to the client.
@@ -64,7 +65,7 @@ impl Link {
     pub fn new(client: Socket, target: Socket, messages: bool) -> Self {
         let (inward, outward) =
             if messages { (Shape::Unpack, Shape::Pack) } else { (Shape::Bytes, Shape::Bytes) };
-        Self { client, target, inward: Flow::new(inward), outward: Flow::new(outward), messages }
+        Self { target, client, inward: Flow::new(inward), outward: Flow::new(outward), messages }
     }
 
     /// The sockets: the client's and the target's.

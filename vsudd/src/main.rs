@@ -10,7 +10,7 @@ use vsudd::run::run;
 fn main() -> ExitCode {
     let uid = nix::unistd::getuid().as_raw();
     match Arguments::parse(std::env::args_os().skip(1), uid) {
-        Ok(arguments) => run(arguments),
+        Ok(arguments) => run(&arguments),
         Err(error) => {
             let _ = io::stderr().write_all(format!("vsudd: {error}\n{USAGE}").as_bytes());
             ExitCode::from(2)

@@ -11,12 +11,10 @@ use crate::rule::Rule;
 /// Moving bytes and waiting. Sockets can be made of the families that every
 /// rule may need; nothing can be bound or opened.
 const FORWARD: &[Syscall] = init::syscalls![
-    SYS_epoll_create1,
     SYS_epoll_ctl,
     SYS_epoll_pwait,
     #[cfg(target_arch = "x86_64")]
     SYS_epoll_wait,
-    SYS_signalfd4,
     SYS_inotify_init1,
     SYS_inotify_add_watch,
     SYS_accept4,

@@ -172,13 +172,15 @@ mod tests {
     use super::*;
     use crate::port::Port;
 
+    type Parse = fn(&str) -> Result<Rule, Error>;
+
     fn shown(rule: Result<Rule, Error>) -> String {
         rule.map_or_else(|error| error.to_string(), |rule| rule.to_string())
     }
 
     #[test]
     fn what_flags_mean() {
-        let cases: &[(fn(&str) -> Result<Rule, Error>, &str, &str)] = &[
+        let cases: &[(Parse, &str, &str)] = &[
             (
                 Rule::inport,
                 "2374:unix:/run/containerd/containerd.sock",

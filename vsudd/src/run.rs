@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::arguments::{Arguments, Mode, USAGE};
 use crate::door::Door;
 use crate::endpoint::Endpoint;
-use crate::engine::{self, Task};
+use crate::engine::{Engine, TASKS, Task, hold_signals};
 use crate::forward::{Forward, Terms};
 use crate::log::Log;
 use crate::policy::policy;
@@ -45,14 +45,14 @@ pub enum Error {
 }
 
 /// Does what was asked.
-pub fn run(arguments: Arguments) -> ExitCode {
+pub fn run(arguments: &Arguments) -> ExitCode {
     let mut log = Log::new(arguments.verbose);
     for mistake in &arguments.mistakes {
         log.line(format_args!("{mistake}"));
     }
     let outcome = match arguments.mode {
         Mode::Help => print(&mut io::stdout(), USAGE),
-        Mode::Plan => print(&mut io::stdout(), &plan(&arguments)),
+        Mode::Plan => print(&mut io::stdout(), &plan(arguments)),
         Mode::Run => forward(arguments, &mut log),
     };
     match outcome {
@@ -83,10 +83,11 @@ fn plan(arguments: &Arguments) -> String {
     text
 }
 
-fn forward(arguments: Arguments, log: &mut Log) -> Result<bool, Error> {
-    raise_file_limit(&arguments, log);
+fn forward(arguments: &Arguments, log: &mut Log) -> Result<bool, Error> {
+    let signals = hold_signals().map_err(|error| Error::Loop(error.into()))?;
+    raise_file_limit(arguments, log);
     let policy = policy(&arguments.rules);
-    let mut tasks = bind(&arguments, log);
+    let mut tasks = bind(arguments, log);
     if tasks.is_empty() {
         return Err(Error::Nothing);
     }
@@ -100,9 +101,10 @@ fn forward(arguments: Arguments, log: &mut Log) -> Result<bool, Error> {
     if let (Some(mut file), Some(path)) = (pidfile, &arguments.pidfile) {
         write!(file, "{}", std::process::id()).map_err(|error| pidfile_error(path, error))?;
     }
+    let engine = Engine::new(log.clone(), &signals).map_err(Error::Loop)?;
     let confined = policy.apply().map_err(Error::Confine)?;
     log.detail(format_args!("{confined}"));
-    engine::run(&mut tasks, log.clone()).map_err(Error::Loop)
+    engine.run(&mut tasks).map_err(Error::Loop)
 }
 
 /// Binds every rule that can be bound. One that cannot be stops no other.
@@ -125,9 +127,7 @@ fn bind(arguments: &Arguments, log: &Log) -> Vec<Box<dyn Task>> {
             }
         };
         match task {
-            Ok(_) if tasks.len() == engine::TASKS => {
-                log.line(format_args!("{rule}: too many rules; not done"))
-            }
+            Ok(_) if tasks.len() == TASKS => log.line(format_args!("{rule}: too many rules; not done")),
             Ok(task) => {
                 log.line(format_args!("{rule}"));
                 tasks.push(task);

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -31,6 +31,10 @@ pub const KEPT: usize = 1024 * 1024;
 /// How many messages are read before others get their turn.
 const BATCH: usize = 256;
 
+/// How long a connection has to last for the next to be tried at once. A host
+/// that takes connections and closes them must not make this spin.
+const LASTING: Duration = Duration::from_secs(5);
+
 /// The connection.
 #[derive(Debug)]
 enum Sink {
@@ -38,8 +42,9 @@ enum Sink {
     Closed,
     /// It is being made.
     Dialling(Socket),
-    /// It is there. How much of the first message has been written.
-    Open(Socket, usize),
+    /// It is there: how much of the first message has been written, and since
+    /// when.
+    Open { socket: Socket, written: usize, since: Instant },
 }
 
 /// A syslog forward at work.
@@ -106,7 +111,7 @@ impl Syslog {
                     }
                     self.dial(core);
                 }
-                Sink::Open(socket, written) => {
+                Sink::Open { socket, written, .. } => {
                     let Some(rest) = self.queue.first().and_then(|first| first.get(*written..)) else {
                         return;
                     };
@@ -145,9 +150,7 @@ impl Syslog {
             Sink::Closed => {}
             Sink::Dialling(socket) => match socket.take_error().and_then(|error| error.map_or(Ok(()), Err)) {
                 Ok(()) => {
-                    self.sink = Sink::Open(socket, 0);
-                    self.retry.rest();
-                    self.queue.again();
+                    self.sink = Sink::Open { socket, written: 0, since: Instant::now() };
                     let (failures, lost) = (self.down.end(), std::mem::take(&mut self.queue.lost));
                     if failures > 0 || lost > 0 {
                         core.log.line(format_args!(
@@ -158,8 +161,8 @@ impl Syslog {
                 }
                 Err(error) => self.unreachable(core, &error),
             },
-            Sink::Open(socket, written) => {
-                self.sink = Sink::Open(socket, written);
+            open @ Sink::Open { .. } => {
+                self.sink = open;
                 self.listen(core);
             }
         }
@@ -170,7 +173,7 @@ impl Syslog {
     /// that it is over, also while nothing is sent.
     fn listen(&mut self, core: &mut Core) {
         let mut ignored = [0; 512];
-        while let Sink::Open(socket, _) = &self.sink {
+        while let Sink::Open { socket, .. } = &self.sink {
             match recv(socket.as_raw_fd(), &mut ignored, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) if peer_reads(socket) => return,
                 Ok(0) => self.broken(core, &io::ErrorKind::UnexpectedEof.into()),
@@ -181,12 +184,18 @@ impl Syslog {
         }
     }
 
+    /// The connection ended. What was last written to it is still to be sent,
+    /// so the next is made without waiting for more.
     fn broken(&mut self, core: &mut Core, error: &io::Error) {
-        self.sink = Sink::Closed;
+        let now = Instant::now();
+        if let Sink::Open { since, .. } = std::mem::replace(&mut self.sink, Sink::Closed)
+            && now.duration_since(since) >= LASTING
+        {
+            self.retry.rest();
+        }
+        self.queue.again();
         core.log.detail(format_args!("syslog: {}: {error}: connecting anew", self.to));
-        // A host that takes connections and closes them at once must not make
-        // this spin.
-        self.retry.later(&core.epoll, self.token(Part::Watch), None, Instant::now());
+        self.retry.later(&core.epoll, self.token(Part::Watch), None, now);
     }
 
     fn unreachable(&mut self, core: &mut Core, error: &io::Error) {
@@ -267,7 +276,7 @@ impl Queue {
         }
     }
 
-    /// A new connection begins: the last message of the old one goes first.
+    /// A connection ended: the last message that was written to it goes first.
     fn again(&mut self) {
         if let Some(message) = self.last.take() {
             self.bytes += message.len();
@@ -285,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_message_goes_first_on_a_new_connection_and_only_once() {
+    fn the_last_message_goes_first_after_a_connection_ended_and_only_once() {
         let mut queue = Queue::default();
         queue.push(b"one");
         queue.push(b"two");
