@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! rtnetlink on the real kernel, in a network namespace of its own.
 
+#![allow(clippy::unwrap_used)]
+
 #![cfg(feature = "net")]
 
 use std::io::Write as _;

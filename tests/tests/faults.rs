@@ -114,6 +114,7 @@ fn rc_and_containerd_killed_lose_no_service() -> Result<()> {
             let rc = vm.sh("pidof rc.init")?;
             vm.sh(&format!("kill -9 {rc}"))?;
             vm.expect("^lkinit: .* rc.init: started again")?;
+            vm.expect("^lkinit: .* containerd: .* ready in")?;
             ensure!(vm.sh("pidof sleep")? == sleepers, "services were restarted");
             ensure!(vm.sh("pidof rc.init")? != rc);
             ensure!(vm.sh("service status")?.contains("sleeper"));

@@ -4,6 +4,8 @@
 //! They need root, and links of kinds that a kernel may lack. What cannot be
 //! tried is said on stderr, past the test harness, which would swallow it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod golden;
 mod mounts;
 mod namespaces;
