@@ -2,7 +2,6 @@
 //! rtnetlink on the real kernel, in a network namespace of its own.
 
 #![allow(clippy::unwrap_used)]
-
 #![cfg(feature = "net")]
 
 use std::io::Write as _;
