@@ -30,7 +30,7 @@ const SHOWN: usize = 60;
 
 /// After one of these nothing that is waited for will come.
 static FATAL: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"Kernel panic - not syncing|\bOops: |lkinit: (panic|fault) ")
+    Regex::new(r"Kernel panic - not syncing|\bOops: |lkinit: (panic|fault) |BUG: soft lockup")
         .unwrap_or_else(|error| unreachable!("a constant expression: {error}"))
 });
 
@@ -49,12 +49,32 @@ pub struct Vm {
     _slot: Slot,
 }
 
+/// Whether the last machine of this name ended in the emulator's lockup.
+fn locked_up(name: &str) -> bool {
+    let transcript = fs::read(paths::target().join("tests").join(name).join("transcript"));
+    let text = transcript.unwrap_or_default();
+    String::from_utf8_lossy(&text).contains("watchdog: BUG: soft lockup")
+}
+
 impl Vm {
     /// Boots `machine`, does `test` with it, and ends it. `name` is the folder
     /// below `target/tests` it leaves its transcript in. An error of `test`,
     /// and each failed check, comes back with all that is needed to find out.
-    pub fn run(name: &str, machine: Machine, test: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        Self::run_in(Slot::take()?, name, machine, test)
+    ///
+    /// Once in a hundred boots or so QEMU 7.2's software emulation stops a
+    /// virtual processor at one instruction of the guest's kernel, which then
+    /// says "soft lockup". That tells nothing of what is tested: the machine
+    /// is booted once more, and this is said.
+    pub fn run(name: &str, machine: Machine, mut test: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        match Self::run_in(Slot::take()?, name, machine.clone(), &mut test) {
+            Err(error) if locked_up(name) => {
+                eprintln!(
+                    "{name}: the emulator has locked the machine up; booting it again. It was: {error:#}"
+                );
+                Self::run_in(Slot::take()?, name, machine, &mut test)
+            }
+            result => result,
+        }
     }
 
     /// As [`Vm::run`], in a place already taken.

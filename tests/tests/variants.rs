@@ -10,7 +10,7 @@ use tests::samples::{CONTAINERD, TYPICAL, with_kernel, yaml};
 use tests::vm::Vm;
 
 /// Boots up to the last service, does `more`, and powers off.
-fn boots(name: &str, machine: Machine, more: impl FnOnce(&mut Vm) -> Result<()>) -> Result<()> {
+fn boots(name: &str, machine: Machine, more: impl Fn(&mut Vm) -> Result<()>) -> Result<()> {
     Vm::run(name, machine, |vm| {
         vm.expect("^lkinit: .* onboot 000-sysctl: done in")?;
         vm.expect("hello from onboot")?;
