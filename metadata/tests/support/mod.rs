@@ -13,4 +13,5 @@
 )]
 
 pub mod image;
+pub mod program;
 pub mod server;
