@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
+pub use simple_dns::TYPE;
+use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE};
 
 use super::connect::{LocalPort, connect};
 use super::deadline::Deadline;
