@@ -18,7 +18,7 @@ GUEST := $(addprefix $(TARGET)/$(TRIPLE)/guest/,$(GUEST_CRATES))
 
 # What is needed beyond Rust, and what for.
 BUILD_PACKAGES := gcc libc6-dev protobuf-compiler
-IMAGE_PACKAGES := busybox-static debian-archive-keyring kmod patchelf xz-utils
+IMAGE_PACKAGES := busybox-static cpio erofs-utils debian-archive-keyring kmod patchelf xz-utils
 BOOT_PACKAGES := qemu-system-x86 squashfs-tools util-linux
 PACKAGES := $(BUILD_PACKAGES) $(IMAGE_PACKAGES) $(BOOT_PACKAGES)
 

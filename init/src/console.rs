@@ -13,6 +13,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cmdline::Cmdline;
@@ -46,9 +47,31 @@ impl Level {
     }
 }
 
+/// A device or file that lines go to.
 struct Output {
-    file: File,
+    /// Where it is opened anew; `None` for a file that was handed to us.
+    path: Option<PathBuf>,
+    file: Mutex<File>,
     terminal: bool,
+}
+
+impl Output {
+    fn open(path: &Path) -> Option<Self> {
+        let file = tty::open_for_writing(path).ok()?;
+        Some(Self { path: Some(path.to_owned()), terminal: file.is_terminal(), file: Mutex::new(file) })
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        // When a shell on this terminal ends, the kernel hangs it up for
+        // everyone (vhangup(2)): what was open takes nothing any more.
+        if tty::hung_up(&file)
+            && let Some(again) = self.path.as_deref().and_then(|path| tty::open_for_writing(path).ok())
+        {
+            *file = again;
+        }
+        tty::write_within(&file, bytes, PATIENCE);
+    }
 }
 
 /// The consoles and the kernel's log.
@@ -62,9 +85,9 @@ impl Console {
     /// Opens every console that the command line names and that exists;
     /// `/dev/console` where none does.
     pub fn open(cmdline: &Cmdline) -> Self {
-        let mut outputs: Vec<Output> = names(cmdline).iter().filter_map(|path| output(path)).collect();
+        let mut outputs: Vec<Output> = names(cmdline).iter().filter_map(|path| Output::open(path)).collect();
         if outputs.is_empty() {
-            outputs.extend(output(Path::new("/dev/console")));
+            outputs.extend(Output::open(Path::new("/dev/console")));
         }
         let threshold = match cmdline.get("lkinit.log") {
             Some("debug") => Level::Debug,
@@ -79,7 +102,8 @@ impl Console {
     /// their own, and for tests.
     pub fn to_file(file: File) -> Self {
         let terminal = file.is_terminal();
-        Self { outputs: vec![Output { file, terminal }], kmsg: None, threshold: Level::Info }
+        let outputs = vec![Output { path: None, file: Mutex::new(file), terminal }];
+        Self { outputs, kmsg: None, threshold: Level::Info }
     }
 
     /// Shows lines of this level and above.
@@ -102,7 +126,7 @@ impl Console {
             } else {
                 format!("{stamp} {text}\n")
             };
-            tty::write_within(&output.file, line.as_bytes(), PATIENCE);
+            output.write(line.as_bytes());
         }
         if let Some(mut kmsg) = self.kmsg.as_ref() {
             // Facility daemon (3), severity debug (7): in the log, and not a
@@ -115,15 +139,9 @@ impl Console {
     /// Bytes as they are, for the output of containers.
     pub fn raw(&self, bytes: &[u8]) {
         for output in &self.outputs {
-            tty::write_within(&output.file, bytes, PATIENCE);
+            output.write(bytes);
         }
     }
-}
-
-fn output(path: &Path) -> Option<Output> {
-    let file = tty::open_for_writing(path).ok()?;
-    let terminal = file.is_terminal();
-    Some(Output { file, terminal })
 }
 
 /// The devices of `console=`, options cut off, each once, in order.

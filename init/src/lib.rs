@@ -18,9 +18,9 @@ pub mod line;
 pub mod log;
 pub mod mount;
 pub mod mountinfo;
+pub mod multicall;
 #[cfg(feature = "net")]
 pub mod net;
-pub mod multicall;
 pub mod pid1;
 pub mod reaped;
 pub mod root;

@@ -79,12 +79,13 @@ impl MountTable {
         Self(text.split(|&byte| byte == b'\n').filter_map(MountInfo::parse).collect())
     }
 
-    /// This process's mounts now.
+    /// The calling thread's mounts now. (`/proc/self` would be those of the
+    /// process's first thread.)
     ///
     /// # Errors
     /// `/proc` is not mounted.
     pub fn read() -> io::Result<Self> {
-        Ok(Self::parse(&std::fs::read("/proc/self/mountinfo")?))
+        Ok(Self::parse(&std::fs::read("/proc/thread-self/mountinfo")?))
     }
 
     /// All mounts. The kernel's order is that of its tree, not of time.

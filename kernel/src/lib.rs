@@ -7,7 +7,10 @@
 //! and far more modules than a virtual machine can use: [`modules`] lists
 //! those that stay, [`index`] adds what they depend on, [`image`] writes the
 //! two files.
+//!
+//! [`check`] says whether a kernel, this one or another, has what lkinit needs.
 
+pub mod check;
 pub mod image;
 pub mod index;
 pub mod modules;

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use kernel::check;
+use pkg::build::{self, Compress, Format};
 use pkg::bundle::{self, Described};
+use pkg::store::Store;
 use pkg::{distro, packages, tarball, yaml};
 
 /// Builds lkinit's packages and LinuxKit images without Docker.
@@ -18,11 +21,55 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Build(Build),
     Bundles(Bundles),
     Distro(Distro),
     Images(Images),
     Kernel(Kernel),
+    KernelCheck(KernelCheck),
     Root(Root),
+}
+
+/// Assemble a bootable image from local images, as `linuxkit build` does
+#[derive(clap::Args)]
+struct Build {
+    /// The image's YAML
+    #[arg(value_name = "IMAGE.yml")]
+    yaml: PathBuf,
+    /// What the files' names begin with [default: the YAML's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Where the files are written
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// A folder of OCI image-layout tars; the first that has an image wins
+    #[arg(long, value_name = "DIR", default_value = "target/images")]
+    images: Vec<PathBuf>,
+    /// What is written
+    #[arg(long, value_enum, default_value_t = Format::KernelInitrd)]
+    format: Format,
+    /// How the ramdisk or file system is compressed
+    #[arg(long, value_enum, default_value_t = Compress::Gzip)]
+    compress: Compress,
+    /// The architecture to build for, by Go's name
+    #[arg(long, value_name = "ARCH", default_value = "amd64")]
+    arch: String,
+}
+
+impl Build {
+    fn run(&self) -> Result<()> {
+        let source = yaml::Source::read(&self.yaml)?;
+        let store = Store::open(&self.images, &self.arch)?;
+        let image = build::assemble(&source, &store).with_context(|| self.yaml.display().to_string())?;
+        let name = match (&self.name, self.yaml.file_stem()) {
+            (Some(name), _) => name.clone(),
+            (None, stem) => stem.unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        for path in build::write(&image, self.format, self.compress, &self.dir, &name)? {
+            println!("{}", path.display());
+        }
+        Ok(())
+    }
 }
 
 /// Print what an image would have below /containers, as JSON
@@ -133,12 +180,30 @@ impl Kernel {
     }
 }
 
+/// Say what a kernel lacks of what lkinit needs, and what will not work without
+#[derive(clap::Args)]
+struct KernelCheck {
+    /// A kernel's configuration, plain or compressed, or a kernel that holds its own
+    file: PathBuf,
+}
+
+impl KernelCheck {
+    fn run(&self) -> Result<()> {
+        let report = check::check(&check::read(&self.file)?);
+        println!("{report}");
+        ensure!(report.is_enough(), "{} is not enough for lkinit", self.file.display());
+        Ok(())
+    }
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Build(args) => args.run(),
         Command::Bundles(args) => args.run(),
         Command::Distro(args) => args.run(),
         Command::Images(args) => args.run(),
         Command::Kernel(args) => args.run(),
+        Command::KernelCheck(args) => args.run(),
         Command::Root(args) => args.run(),
     };
     match result {

@@ -31,6 +31,15 @@ pub enum Error {
     MountTable(#[source] std::io::Error),
 }
 
+impl Error {
+    /// The error in a line that begins with the container's name already.
+    pub fn after(&self, label: &str) -> String {
+        let text = self.to_string();
+        let rest = text.strip_prefix(label).and_then(|rest| rest.strip_prefix(": "));
+        rest.map_or(text.clone(), str::to_owned)
+    }
+}
+
 /// A container that has been started.
 #[derive(Debug)]
 pub struct Started {

@@ -18,4 +18,5 @@ pub mod shutdown;
 pub mod stages;
 pub mod supervise;
 pub mod system;
+pub mod uevent;
 pub mod watch;

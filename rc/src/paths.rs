@@ -11,6 +11,9 @@ pub const CONTROL: &str = "/run/lkinit/control.sock";
 /// supervisor starts nothing.
 pub const SHUTDOWN: &str = "/run/lkinit/shutdown";
 
+/// There on a machine, whose kernel is ours to set up; not in a container.
+pub const MACHINE: &str = "/run/lkinit/machine";
+
 /// What the boot has done so far.
 pub const PROGRESS: &str = "/run/lkinit/progress";
 

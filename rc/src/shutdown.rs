@@ -37,6 +37,9 @@ const SUPERVISOR: Duration = Duration::from_secs(90);
 /// How long the kernel may take to end what was killed.
 const KILLED: Duration = Duration::from_secs(2);
 
+/// The least that processes get between SIGTERM and SIGKILL.
+const MOMENT: Duration = Duration::from_secs(2);
+
 /// Filesystems that hold nothing, and that other steps need to the end.
 const KEEP: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
 
@@ -82,6 +85,7 @@ fn detach(action: PowerAction) -> ExitCode {
 }
 
 fn shut_down(console: &Console, action: PowerAction) -> ExitCode {
+    let begin = Instant::now();
     // PID 1 is not to start rc again.
     if let Err(error) = fs::write(paths::SHUTDOWN, action.as_str()) {
         warning!(console, "shutdown: cannot write {}: {error}", paths::SHUTDOWN);
@@ -93,7 +97,7 @@ fn shut_down(console: &Console, action: PowerAction) -> ExitCode {
         Ok(_) => {}
         Err(error) => warning!(console, "shutdown: {error}; services end with everything else"),
     }
-    end_processes(console);
+    end_processes(console, begin);
     power::sync();
     put_away_filesystems(console);
     power::sync();
@@ -109,9 +113,13 @@ fn shut_down(console: &Console, action: PowerAction) -> ExitCode {
 
 /// SIGTERM for all, and SIGKILL for those that are still there when the time
 /// is over.
-fn end_processes(console: &Console) {
+///
+/// The time counts from the `begin` of the shutdown, but whoever is left gets
+/// a moment.
+fn end_processes(console: &Console, begin: Instant) {
     let cmdline = Cmdline::current().unwrap_or_default();
     let limit = cmdline.get("lkinit.shutdown-timeout").and_then(duration).unwrap_or(SHUTDOWN_TIMEOUT);
+    let limit = limit.saturating_sub(begin.elapsed()).max(MOMENT);
     for (signal, limit) in [(Signal::SIGTERM, limit), (Signal::SIGKILL, KILLED)] {
         if let Err(error) = process::signal_all(signal) {
             warning!(console, "shutdown: cannot send {signal} to all: {error}");

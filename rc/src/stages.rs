@@ -116,7 +116,7 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
         match launch::launch(system, engine.as_ref(), &bundle).await {
             Ok(started) => Some(started),
             Err(error) => {
-                error!(console, "{label}: failed to start: {error}; the boot goes on");
+                error!(console, "{label}: failed to start: {}; the boot goes on", error.after(&label));
                 progress.mark(&ended_mark);
                 return None;
             }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use init::cmdline::Cmdline;
 use init::console::Console;
@@ -11,8 +12,9 @@ use init::{info, warning};
 
 use crate::bundle::Stage;
 use crate::engine::containerd::{Containerd, SOCKET};
-use crate::engine::daemon::{Daemon, PROGRAM, RUNTIME_CONFIG, RuntimeConfig};
+use crate::engine::daemon::{Daemon, PROGRAM};
 use crate::engine::direct::{self, Direct};
+use crate::engine::runtime_config::{RUNTIME_CONFIG, RuntimeConfig};
 use crate::engine::{Engine, Error};
 use crate::progress::Progress;
 use crate::reaper::Reaper;
@@ -90,7 +92,7 @@ impl Choice {
 /// The running system.
 pub struct System {
     /// What a person sees.
-    pub console: Rc<Console>,
+    pub console: Arc<Console>,
     /// The kernel's command line.
     pub cmdline: Cmdline,
     /// The kernel.
@@ -110,7 +112,7 @@ pub struct System {
 
 impl System {
     /// Finds out which engines there are, and starts containerd if one is it.
-    pub fn start(console: Rc<Console>, cmdline: Cmdline, reaper: Reaper, progress: Progress) -> Self {
+    pub fn start(console: Arc<Console>, cmdline: Cmdline, reaper: Reaper, progress: Progress) -> Self {
         let mut system = Self::attach(console, cmdline, reaper, progress, None);
         let console = &system.console;
         if system.choice.uses(Kind::Containerd) {
@@ -132,7 +134,7 @@ impl System {
     /// The engines of a system that somebody else keeps up; `socket` is
     /// containerd's, where it is not the usual one.
     pub fn attach(
-        console: Rc<Console>,
+        console: Arc<Console>,
         cmdline: Cmdline,
         reaper: Reaper,
         progress: Progress,

@@ -3,25 +3,29 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::path::Path;
-use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::net::unix::pipe;
-use tokio::time::sleep;
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
 
-/// A descriptor that the event loop waits for. tokio's own type for any
-/// descriptor cannot be made without `unsafe` code; the reading end of a pipe
-/// can, and asks the kernel the same question.
-pub struct Readable(pipe::Receiver);
+/// A descriptor that the event loop waits for: any that poll(2) knows.
+///
+/// tokio's own type for that cannot be made without `unsafe` code; its
+/// datagram socket can, and asks the kernel nothing that only a socket could
+/// answer.
+pub struct Readable(UnixDatagram);
 
 impl Readable {
-    /// Takes a descriptor that poll(2) knows and that does not block.
+    /// Takes a descriptor, and makes it non-blocking.
     ///
     /// # Errors
-    /// Those of epoll_ctl(2).
+    /// Those of ioctl(2) and epoll_ctl(2).
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self(pipe::Receiver::from_owned_fd_unchecked(fd)?))
+        let socket = StdDatagram::from(fd);
+        socket.set_nonblocking(true)?;
+        Ok(Self(UnixDatagram::from_std(socket)?))
     }
 
     /// Waits until it can be read.
@@ -32,16 +36,28 @@ impl Readable {
         self.0.readable().await
     }
 
-    /// Reads what is there and throws it away, so that the next wait is for
-    /// something new.
-    fn drain(&self) {
-        let mut buffer = [0; 4096];
-        while self.0.try_read(&mut buffer).is_ok_and(|count| count > 0) {}
+    /// Waits until it can be read and calls `take`, which takes all that is
+    /// there.
+    ///
+    /// # Errors
+    /// The event loop is ending.
+    pub async fn take(&self, take: impl FnOnce()) -> io::Result<()> {
+        self.readable().await?;
+        let emptied = || {
+            take();
+            Err::<(), _>(io::ErrorKind::WouldBlock.into())
+        };
+        // "It would block" is what makes the next wait a wait for something new.
+        let _ = self.0.try_io(Interest::READABLE, emptied);
+        Ok(())
     }
 }
 
 /// Tells when something happens in a folder, or to a file, by inotify(7).
-pub struct Watch(Readable);
+pub struct Watch {
+    inotify: Inotify,
+    readable: Readable,
+}
 
 impl Watch {
     /// Watches a path, which must be there.
@@ -55,16 +71,14 @@ impl Watch {
             | AddWatchFlags::IN_ATTRIB
             | AddWatchFlags::IN_MODIFY;
         inotify.add_watch(path, events)?;
-        Ok(Self(Readable::new(inotify.as_fd().try_clone_to_owned()?)?))
+        let readable = Readable::new(inotify.as_fd().try_clone_to_owned()?)?;
+        Ok(Self { inotify, readable })
     }
 
     /// Waits for the next change: something was made, written to, or changed
     /// its owner or mode. Several changes may be told as one.
     pub async fn changed(&self) {
-        if self.0.readable().await.is_err() {
-            // The event loop is ending; do not spin until it has.
-            sleep(Duration::from_millis(20)).await;
-        }
-        self.0.drain();
+        // An error means that the event loop ends, and this task with it.
+        let _ = self.readable.take(|| while self.inotify.read_events().is_ok() {}).await;
     }
 }

@@ -13,5 +13,6 @@ pub mod control;
 pub mod image;
 pub mod machine;
 pub mod paths;
+pub mod samples;
 pub mod slots;
 pub mod vm;

@@ -23,7 +23,7 @@ use crate::slots::Slot;
 
 /// How long to wait where a test does not say: emulation is slow, and slower
 /// on a busy host.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// How many lines of the transcript an error shows.
 const SHOWN: usize = 60;

@@ -49,7 +49,7 @@ fn commands_input_and_restarts() -> Result<()> {
 fn a_panic_fails_the_test_at_once_and_says_all() -> Result<()> {
     let name = "harness-panic";
     let start = Instant::now();
-    let said = failure(Vm::run(name, bare(name, &script("exit 1"))?, |vm| {
+    let said = failure(Vm::run(name, bare(name, &script("sleep 1; exit 1"))?, |vm| {
         vm.expect("bare: up")?;
         vm.expect_within("this never comes", Duration::from_secs(3600))?;
         Ok(())
@@ -59,7 +59,9 @@ fn a_panic_fails_the_test_at_once_and_says_all() -> Result<()> {
     ensure!(said.contains("tests/harness-panic/transcript"), "{said}");
     ensure!(said.contains("] bare: up"), "no end of the transcript: {said}");
     ensure!(
-        said.contains("cargo test -p tests --test harness -- --exact a_panic_fails_the_test_at_once_and_says_all"),
+        said.contains(
+            "cargo test -p tests --test harness -- --exact a_panic_fails_the_test_at_once_and_says_all"
+        ),
         "no command to repeat it: {said}"
     );
     ensure!(said.contains("by hand: qemu-system-x86_64"), "{said}");

@@ -8,6 +8,7 @@ use nix::mount::MsFlags;
 use crate::console::Level;
 use crate::log::Log;
 use crate::mount::Mount;
+use crate::mountinfo::MountTable;
 use crate::sys::power::{self, PowerAction};
 use crate::sys::{self, process};
 
@@ -20,7 +21,8 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// when the machine cannot be ended.
 pub(super) fn run(action: PowerAction, log: &mut Log) -> i32 {
     power::sync();
-    for target in disks(&std::fs::read_to_string("/proc/self/mounts").unwrap_or_default()) {
+    let table = MountTable::read().unwrap_or_else(|_| MountTable::parse(b""));
+    for target in disks(&table) {
         let call = Mount::remount(&target, MsFlags::MS_RDONLY);
         if let Err(error) = sys::mount(&call) {
             log.line(Level::Warning, format_args!("{call}: {error}"));
@@ -52,38 +54,16 @@ fn in_container() -> bool {
     std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != FIRST_PID_NAMESPACE)
 }
 
-/// Where disks are mounted, the newest mount first, by the text of
-/// `/proc/self/mounts`; and the root, whatever it is.
-fn disks(mounts: &str) -> Vec<PathBuf> {
-    let mut targets: Vec<PathBuf> = mounts
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(' ');
-            let (source, target) = (fields.next()?, fields.next()?);
-            source.starts_with("/dev/").then(|| unescape(target))
-        })
-        .filter(|target| target != Path::new("/"))
+/// Where disks are mounted, the newest mount first; and the root, whatever it is.
+fn disks(table: &MountTable) -> Vec<PathBuf> {
+    let mut points: Vec<PathBuf> = table
+        .iter()
+        .rev()
+        .filter(|mount| mount.source.starts_with("/dev/") && mount.point != Path::new("/"))
+        .map(|mount| mount.point.clone())
         .collect();
-    targets.reverse();
-    targets.push(PathBuf::from("/"));
-    targets
-}
-
-/// Undoes the kernel's `\040` for blanks, tabs, line breaks and backslashes in paths.
-fn unescape(field: &str) -> PathBuf {
-    let mut pieces = field.split('\\');
-    let mut path = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let code = piece.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) => {
-                path.push(char::from(code));
-                path.push_str(piece.get(3..).unwrap_or_default());
-            }
-            None => path.push_str(piece),
-        }
-    }
-    PathBuf::from(path)
+    points.push(PathBuf::from("/"));
+    points
 }
 
 #[cfg(test)]
@@ -92,14 +72,14 @@ mod tests {
 
     #[test]
     fn disks_are_found_newest_first_and_the_root_last() {
-        let mounts = "rootfs / rootfs rw 0 0\n\
-            /dev/vda / ext4 rw 0 0\n\
-            tmpfs /run tmpfs rw 0 0\n\
-            /dev/vdb /var/lib ext4 rw 0 0\n\
-            /dev/vdc /var/lib/a\\040b\\134c xfs rw 0 0\n\
-            cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n";
-        let expected = ["/var/lib/a b\\c", "/var/lib", "/"].map(PathBuf::from);
-        assert_eq!(disks(mounts), expected);
-        assert_eq!(disks(""), [PathBuf::from("/")]);
+        let table = MountTable::parse(
+            b"21 1 254:0 / / rw - ext4 /dev/vda rw\n\
+              24 21 0:20 / /run rw - tmpfs tmpfs rw\n\
+              25 21 254:16 / /var/lib rw - ext4 /dev/vdb rw\n\
+              26 25 254:32 / /var/lib/a\\040b rw - xfs /dev/vdc rw\n\
+              27 21 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+        );
+        assert_eq!(disks(&table), ["/var/lib/a b", "/var/lib", "/"].map(PathBuf::from));
+        assert_eq!(disks(&MountTable::parse(b"")), [PathBuf::from("/")]);
     }
 }

@@ -29,12 +29,15 @@ use crate::reaped::{self, Ring};
 use crate::sys::power::{self, PowerAction};
 use crate::sys::process::{self, Child};
 use crate::sys::signal::{self, Signals};
-use crate::sys::{clock, fault};
+use crate::sys::{clock, fault, memory};
 use policy::{Effect, Event, Policy, Program};
 
 /// How many children one turn reaps, so that processes which end faster than
 /// they are reaped cannot keep a signal from being heard.
 const REAP_AT_ONCE: usize = 256;
+
+/// How long nothing has to happen before PID 1 makes itself small.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// The environment variable that children get where nobody has set it.
 const SEARCH_PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
@@ -71,6 +74,7 @@ pub struct Init {
     signals: Signals,
     log: Log,
     ring: Ring,
+    program: memory::Program,
     /// There may be more to reap than the last turn did.
     unreaped: bool,
 }
@@ -100,20 +104,34 @@ impl Init {
     /// Those of [`Signals::block`].
     pub fn new(paths: Paths) -> std::io::Result<Self> {
         let (signals, log) = (Signals::block()?, Log::default());
-        Ok(Self { paths, policy: Policy::new(), signals, log, ring: Ring::new(), unreaped: true })
+        let program = memory::Program::find();
+        Ok(Self { paths, policy: Policy::new(), signals, log, ring: Ring::new(), program, unreaped: true })
     }
 
     /// Waits for what comes next and sees to it.
     pub fn turn(&mut self) {
         self.happened(Event::Time);
+        if let Some(signal) = self.wait() {
+            self.happened(Event::Signal(signal));
+        }
+        self.reap();
+    }
+
+    /// Waits for a signal until the next deadline. Lets go of the program's own
+    /// pages when there has been nothing to do for a while.
+    fn wait(&self) -> Option<i32> {
         let timeout = match self.unreaped {
             true => Some(Duration::ZERO),
             false => self.policy.deadline().map(|at| at.saturating_sub(clock::since_boot())),
         };
-        if let Some(signal) = self.signals.wait(timeout) {
-            self.happened(Event::Signal(signal));
+        if timeout.is_some_and(|timeout| timeout <= IDLE) {
+            return self.signals.wait(timeout);
         }
-        self.reap();
+        let signal = self.signals.wait(Some(IDLE));
+        if signal.is_some() {
+            return signal;
+        }
+        self.signals.wait_small(&self.program, timeout.map(|timeout| timeout - IDLE))
     }
 
     /// Reaps what has ended, whoever its parent was, each after its record is

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Pid;
 
 use super::*;
 use crate::sys::heap;
@@ -23,9 +23,16 @@ fn fixed(path: PathBuf) -> &'static CStr {
 /// Runs `first` as PID 1 of new namespaces, with a `/proc` of its own. Gives how it ended.
 fn as_pid_1(first: impl FnOnce() -> i32) -> WaitStatus {
     let outer = process::fork(|| {
-        let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
-        flags.set(CloneFlags::CLONE_NEWUSER, !Uid::effective().is_root());
+        // A user namespace also for root: the last step makes filesystems
+        // read-only, and those of the machine that runs the test are not its.
+        let flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUSER;
+        let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
         let Ok(()) = unshare(flags) else { return 90 };
+        let map = |file: &str, text: String| std::fs::write(format!("/proc/self/{file}"), text);
+        let mapped = map("uid_map", format!("0 {user} 1"))
+            .and_then(|()| map("setgroups", "deny".to_owned()))
+            .and_then(|()| map("gid_map", format!("0 {group} 1")));
+        let Ok(()) = mapped else { return 95 };
         let private = crate::mount::Mount::propagation("/", MsFlags::MS_PRIVATE | MsFlags::MS_REC);
         let Ok(()) = mount(&private) else { return 91 };
         let inner = process::fork(|| {

@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 
 use super::process::exit_now;
 use super::signal::{FAULTS, unblock_all};
+use crate::console::PATIENCE;
 use crate::line::Line;
 
 /// Where last words go: the kernel's log and the console.
@@ -65,7 +66,7 @@ pub fn report_to(targets: [&'static CStr; 2]) {
 }
 
 fn on_panic(panic: &PanicHookInfo<'_>) {
-    say(format_args!("{panic}"));
+    say(format_args!("panic in init: {panic}"));
     // Not abort(3): PID 1 has no default action for the SIGABRT it would send
     // itself, and the instruction it tries next would look like a fault.
     exit_now(128 + libc::SIGABRT);
@@ -84,7 +85,9 @@ extern "C" fn on_fault(number: c_int, info: *mut libc::siginfo_t, context: *mut 
     }
     let name = Signal::try_from(number).map_or("signal", Signal::as_str);
     let (address, instruction) = (address.addr(), instruction(context));
-    say(format_args!("fatal {name} (code {code}), address {address:#x}, instruction {instruction:#x}"));
+    say(format_args!(
+        "fault in init: {name}, address {address:#x}, instruction {instruction:#x}, code {code}"
+    ));
     // SAFETY: SIG_DFL is no function of ours; raise(3) is signal-safe.
     unsafe {
         libc::signal(number, libc::SIG_DFL);
@@ -113,16 +116,32 @@ fn instruction(context: *mut c_void) -> usize {
     address.map_or(0, |address| address as usize)
 }
 
-/// One line to the kernel's log and the console, by open, write and close alone.
+/// Waits, not for ever, until a terminal has sent what was written to it: what
+/// its driver still holds when the kernel stops is lost. Closing it would wait
+/// for half a minute where nobody listens.
+fn drain(file: c_int) {
+    let mut queued: c_int = 0;
+    for _ in 0..PATIENCE.as_millis() {
+        // SAFETY: TIOCOUTQ fills in an int; poll(2) of no descriptors waits for a millisecond.
+        unsafe {
+            if libc::ioctl(file, libc::TIOCOUTQ, &raw mut queued) != 0 || queued == 0 {
+                return;
+            }
+            libc::poll(ptr::null_mut(), 0, 1);
+        }
+    }
+}
+
+/// One line to the kernel's log and the console.
 fn say(text: std::fmt::Arguments<'_>) {
     if REPORTED.swap(true, Ordering::Relaxed) {
         return;
     }
     // Facility daemon (3), severity critical (2): the kernel shows it on every
     // console even when it was told to be quiet.
-    let mut kmsg = Line::<512>::of(format_args!("<26>lkinit: init: {text}"));
+    let mut kmsg = Line::<512>::of(format_args!("<26>lkinit: {text}"));
     kmsg.push_bytes(b"\n");
-    let mut console = Line::<512>::of(format_args!("lkinit: init: {text}"));
+    let mut console = Line::<512>::of(format_args!("lkinit: {text}"));
     console.push_bytes(b"\r\n");
     let targets = TARGETS.get().unwrap_or(&OUTPUTS);
     for (path, line) in targets.iter().zip([kmsg.as_bytes(), console.as_bytes()]) {
@@ -132,7 +151,7 @@ fn say(text: std::fmt::Arguments<'_>) {
             let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_NOCTTY | libc::O_NONBLOCK);
             if file >= 0 {
                 libc::write(file, line.as_ptr().cast(), line.len());
-                libc::close(file);
+                drain(file);
             }
         }
     }

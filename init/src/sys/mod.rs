@@ -7,15 +7,18 @@
 pub mod backdoor;
 pub mod clock;
 pub mod cpu;
-pub mod namespace;
 pub mod fault;
 #[cfg(test)]
 pub mod heap;
+pub mod memory;
+pub mod module;
+pub mod namespace;
 pub mod power;
 pub mod process;
 pub mod signal;
 pub mod start;
 pub mod tty;
+pub mod uevent;
 pub mod xattr;
 
 use std::fs::{DirBuilder, OpenOptions};

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Namespaces of other processes.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
 /// The file that stands for a namespace of process `pid`; `name` as in
-/// `/proc/PID/ns`. While it is open the namespace lives, and it means this
-/// namespace even when `pid` is long reused.
+/// `/proc/PID/ns`. Once it is open it means this namespace and keeps it
+/// alive, whatever becomes of `pid`. Source: namespaces(7).
 pub fn path(pid: i32, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/ns/{name}"))
 }
@@ -34,15 +33,4 @@ pub fn inside_network<T: Send>(
         let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, visit)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the visit to the network namespace panicked")))
     })
-}
-
-/// Opens a network namespace by its file: `/proc/PID/ns/net` or a bind of it.
-///
-/// # Errors
-/// open(2)'s, and EINVAL if the file is something else.
-pub fn open_network(path: &std::path::Path) -> io::Result<File> {
-    let file = File::open(path)?;
-    // The only way to ask without an ioctl of our own: enter and come back.
-    inside_network(file.as_fd(), || Ok(()))?;
-    Ok(file)
 }

@@ -138,7 +138,7 @@ fn root_mounts(path: &str, files: &str, readonly: bool) -> Vec<Mount> {
 impl Bundle {
     /// The directories it has besides the root's contents, in the order they
     /// are made.
-    fn dirs(&self) -> Vec<&'static str> {
+    pub(crate) fn dirs(&self) -> Vec<&'static str> {
         match (self.config.root.readonly, self.unpacks) {
             (true, _) => vec!["rootfs"],
             (false, true) => vec!["lower", "tmp", "rootfs"],
@@ -148,7 +148,7 @@ impl Bundle {
 }
 
 impl VolumeDirs {
-    fn dirs(&self) -> Vec<&'static str> {
+    pub(crate) fn dirs(&self) -> Vec<&'static str> {
         if self.readonly { vec!["lower", "merged"] } else { vec!["lower", "tmp", "merged"] }
     }
 }

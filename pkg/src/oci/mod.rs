@@ -20,6 +20,10 @@ pub use write::{Compression, write};
 /// find an image; without it `linuxkit cache import` imports nothing.
 pub const NAME_ANNOTATION: &str = "io.containerd.image.name";
 
+/// The annotation that has the tag, by which other tools choose an image of a
+/// layout (annotations.md).
+const TAG_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+
 /// The label that holds a package's defaults, a JSON object with a LinuxKit
 /// YAML's own keys.
 pub const DEFAULTS_LABEL: &str = "org.mobyproject.config";

@@ -27,8 +27,6 @@ pub struct Image<'a> {
     manifest: Manifest,
     /// How it is run.
     pub config: ImageConfig,
-    /// Digest of its manifest, `sha256:HEX`: two equal ones are one image.
-    pub digest: String,
 }
 
 impl Archive {
@@ -87,7 +85,7 @@ impl Archive {
             "built for {}, not for {architecture}",
             config.architecture
         );
-        Ok(Image { archive: self, manifest, config: config.config, digest: descriptor.digest.clone() })
+        Ok(Image { archive: self, manifest, config: config.config })
     }
 
     fn blob(&self, digest: &str) -> Result<&Content> {

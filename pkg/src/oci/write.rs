@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     CONFIG, ConfigFile, Descriptor, INDEX, ImageConfig, Index, MANIFEST, Manifest, NAME_ANNOTATION, Platform,
-    RootFs, normalize,
+    RootFs, TAG_ANNOTATION, normalize,
 };
 use crate::tarball;
 use crate::tree::Tree;
@@ -86,12 +86,16 @@ impl Layout {
         // looks an image up by platform.
         let index = Index { schema_version: 2, media_type: Some(INDEX.into()), manifests: vec![manifest] };
         let index = self.json(INDEX, &index)?;
-        let named = |reference: &String| Descriptor {
-            media_type: index.media_type.clone(),
-            digest: index.digest.clone(),
-            size: index.size,
-            platform: None,
-            annotations: BTreeMap::from([(NAME_ANNOTATION.into(), normalize(reference))]),
+        let named = |reference: &String| {
+            let name = normalize(reference);
+            let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag).to_owned();
+            Descriptor {
+                media_type: index.media_type.clone(),
+                digest: index.digest.clone(),
+                size: index.size,
+                platform: None,
+                annotations: BTreeMap::from([(NAME_ANNOTATION.into(), name), (TAG_ANNOTATION.into(), tag)]),
+            }
         };
         let top = Index {
             schema_version: 2,

@@ -79,7 +79,8 @@ fn vsudd(inputs: &Inputs<'_>) -> Result<Tree> {
 }
 
 fn sysctl(inputs: &Inputs<'_>) -> Result<Tree> {
-    let mut tree = dirs(&["dev", "proc", "sys"])?;
+    // A place to bind an image's own settings to, beside the package's.
+    let mut tree = dirs(&["dev", "proc", "run/sysctl.d", "sys"])?;
     tree.file("etc/sysctl.d/00-lkinit.conf", 0o644, include_str!("../../sysctl/00-lkinit.conf"))?;
     tree.file("usr/bin/sysctl", 0o755, inputs.program("sysctl")?)?;
     Ok(tree)

@@ -2,6 +2,7 @@
 //! The boot, in order: mounts, containerd, devices and settings, then
 //! `/etc/init.d`; and after it, the supervisor that stays.
 
+mod devices;
 pub mod initd;
 pub mod machine;
 pub mod mounts;
@@ -10,10 +11,11 @@ mod plan;
 use std::cell::Cell;
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use init::action::{Action, Kernel};
@@ -24,14 +26,13 @@ use init::sys::{Linux, process};
 use init::{debug, error, info, warning};
 use nix::errno::Errno;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use crate::bundle::Stage;
 use crate::progress::{BOOTED, Progress};
 use crate::reaper::Reaper;
 use crate::supervise::Supervisor;
 use crate::system::System;
-use crate::{control, modules, paths, stages};
+use crate::{control, paths, stages};
 use initd::{Entry, OwnStage};
 pub use plan::print as print_plan;
 
@@ -54,13 +55,17 @@ pub struct Boot {
 /// container, until no process is left.
 pub fn main() -> ExitCode {
     // In a container somebody else has made the mounts, and owns the kernel.
-    let contained = Path::new("/proc/self").exists() && !Path::new(paths::STATE).exists();
     let mut failures = Vec::new();
-    if !contained && !Path::new(paths::STATE).exists() {
+    if !Path::new("/proc/self").exists() {
         failures = mount_everything(&Linux);
+        // What the next life of rc tells a machine from a container by.
+        if let Err(error) = fs::create_dir(paths::STATE).and_then(|()| fs::write(paths::MACHINE, "")) {
+            failures.push(format!("write {}: {error}", paths::MACHINE));
+        }
     }
+    let contained = !Path::new(paths::MACHINE).exists();
     let cmdline = Cmdline::current().unwrap_or_default();
-    let console = Rc::new(Console::open(&cmdline));
+    let console = Arc::new(Console::open(&cmdline));
     for failure in failures {
         error!(console, "{failure}; the boot goes on");
     }
@@ -119,7 +124,7 @@ fn apply_mount(kernel: &dyn Kernel, action: &Action) -> io::Result<()> {
     }
 }
 
-async fn run(console: Rc<Console>, cmdline: Cmdline, contained: bool) -> io::Result<()> {
+async fn run(console: Arc<Console>, cmdline: Cmdline, contained: bool) -> io::Result<()> {
     // Orphans of scripts, and containers without a shim, come to us.
     if let Err(error) = process::become_subreaper() {
         warning!(
@@ -127,15 +132,18 @@ async fn run(console: Rc<Console>, cmdline: Cmdline, contained: bool) -> io::Res
             "rc.init: cannot become a subreaper: {error}; containers without a shim lose their exit status"
         );
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(paths::STATE)?;
+    fs::create_dir_all(paths::STATE)?;
+    fs::set_permissions(paths::STATE, fs::Permissions::from_mode(0o700))?;
     let reaper = Reaper::start()?;
     let progress = Progress::open(Path::new(paths::PROGRESS))?;
     let taking_over = progress.has(BOOTED);
     if taking_over {
         info!(console, "rc.init: started again; taking over");
     }
-    // containerd takes longer than everything else together: it goes first.
+    // containerd takes longer than everything else together: its keeper gets
+    // to start it before anything else is done.
     let system = Rc::new(System::start(console, cmdline, reaper, progress));
+    tokio::task::yield_now().await;
     let boot = Rc::new(Boot {
         services: Supervisor::new(system.clone()),
         system: system.clone(),
@@ -144,7 +152,7 @@ async fn run(console: Rc<Console>, cmdline: Cmdline, contained: bool) -> io::Res
     });
     control::serve(Path::new(paths::CONTROL), boot.clone())?;
     if !contained {
-        boot.prepare_machine().await;
+        boot.prepare_machine(taking_over).await;
     }
     if taking_over {
         boot.services.start_all().await;
@@ -166,9 +174,9 @@ async fn run(console: Rc<Console>, cmdline: Cmdline, contained: bool) -> io::Res
 
 impl Boot {
     /// Devices and settings, side by side with containerd's start.
-    async fn prepare_machine(&self) {
+    async fn prepare_machine(&self, taking_over: bool) {
         let (console, kernel) = (&self.system.console, &self.system.kernel);
-        let devices = modules::ColdPlug::start(&self.system.cmdline);
+        let devices = devices::start(console.clone());
         for action in machine::limits() {
             if let Err(error) = kernel.apply(&action) {
                 warning!(console, "{action}: {error}; the old limit stays");
@@ -180,12 +188,12 @@ impl Boot {
         if let Err((path, error)) = machine::resolver(Path::new("/etc/resolv.conf")) {
             warning!(console, "resolver: cannot make {}: {error}", path.display());
         }
-        let begin = since_boot();
-        devices.settle(console).await;
-        debug!(console, "devices: settled in {:.3}s", since_boot().saturating_sub(begin).as_secs_f32());
-        // These two ask devices that a module may have brought.
-        machine::set_clock(console);
-        machine::set_hostname(kernel, console);
+        devices::settled(console, devices).await;
+        if !taking_over {
+            // These two ask devices that a module may have brought.
+            machine::set_clock(console);
+            machine::set_hostname(kernel, console);
+        }
     }
 
     /// Does what a folder asks for, in the order of names.
@@ -245,13 +253,10 @@ impl Boot {
         if self.going_down.replace(true) {
             return;
         }
-        let console = &self.system.console;
         self.run_entries(Path::new(paths::SHUTDOWN_D), initd::SHUTDOWN).await;
         let wanted = self.system.cmdline.get("lkinit.shutdown-timeout");
         let limit = wanted.and_then(crate::supervise::policy::duration).unwrap_or(SHUTDOWN_TIMEOUT);
-        if timeout(limit, self.services.stop_all()).await.is_err() {
-            warning!(console, "shutdown: services are still up after {:.1}s", limit.as_secs_f32());
-        }
+        self.services.stop_all(limit).await;
         self.services.unprepare_all();
         if let Some(daemon) = &self.system.daemon {
             daemon.stop().await;

@@ -98,12 +98,19 @@ pub fn proc() -> Step {
     Step::must(mount("proc", "/proc", SAFE))
 }
 
+/// The kernel's log takes every line, and does not leave out some when there
+/// are many: it is the one place that has them all.
+fn whole_log() -> Step {
+    let path = PathBuf::from("/proc/sys/kernel/printk_devkmsg");
+    Step::optional(Action::Write { path, text: "on".to_owned() })
+}
+
 /// Everything else that has to be mounted before a program can run, in order.
 /// `controllers` is the text of `/proc/cgroups` for a version 1 tree of
 /// control groups, `None` for version 2.
 pub fn plan(controllers: Option<&str>) -> Vec<Step> {
-    let mut steps =
-        vec![Step::must(Action::Mount(Mount::remount("/", MsFlags::MS_RDONLY | MsFlags::MS_RELATIME)))];
+    let read_only = Mount::remount("/", MsFlags::MS_RDONLY | MsFlags::MS_RELATIME);
+    let mut steps = vec![Step::must(Action::Mount(read_only)), whole_log()];
     steps.extend(MEMORY.iter().map(|(kind, target, options)| Step::must(mount(kind, target, options))));
     for (name, mode) in VAR {
         steps.push(Step::must(make_dir(&format!("/var/{name}"), *mode)));

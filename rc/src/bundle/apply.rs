@@ -24,7 +24,7 @@ impl Bundle {
     ///
     /// # Errors
     /// The first step that fails. The mounts made by this call are taken back.
-    pub fn prepare(&self, kernel: &dyn Kernel, mounts: &MountTable) -> Result<(), Error> {
+    pub fn prepare(&self, kernel: &dyn Kernel, mounts: &MountTable) -> Result<Prepared, Error> {
         apply(&self.label(), &self.plan(&Hierarchy::read(mounts)), kernel, mounts)
     }
 
@@ -40,25 +40,39 @@ impl Bundle {
     }
 }
 
+/// What one call of [`Bundle::prepare`] has mounted: all of it at the first
+/// start of a container, nothing when it is started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prepared(Vec<PathBuf>);
+
+impl Prepared {
+    /// Takes these mounts back, newest first, when the container cannot be
+    /// started after all. Mounts of an earlier start stay, and with them what
+    /// the container has written. One that will not go is left.
+    pub fn undo(&self, kernel: &dyn Kernel) {
+        for target in self.0.iter().rev() {
+            // There is a failure to be told already, and it came first.
+            let _ = unmount(target, kernel);
+        }
+    }
+}
+
 /// Carries `steps` out for `container`.
 pub(super) fn apply(
     container: &str,
     steps: &[Step],
     kernel: &dyn Kernel,
     mounts: &MountTable,
-) -> Result<(), Error> {
-    // Where this call has mounted: below, the table is out of date.
-    let mut made: Vec<PathBuf> = Vec::new();
+) -> Result<Prepared, Error> {
+    // Where this call has mounted the table is out of date.
+    let mut made = Prepared::default();
     for step in steps {
         if let Err(error) = apply_step(container, step, kernel, mounts, &mut made) {
-            for target in made.iter().rev() {
-                // The failure that is reported is the first one.
-                let _ = unmount(target, kernel);
-            }
+            made.undo(kernel);
             return Err(error);
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 fn apply_step(
@@ -66,11 +80,11 @@ fn apply_step(
     step: &Step,
     kernel: &dyn Kernel,
     mounts: &MountTable,
-    made: &mut Vec<PathBuf>,
+    Prepared(made): &mut Prepared,
 ) -> Result<(), Error> {
     match step {
         Step::Mount { at, entry } => {
-            let target = resolve(at).map_err(|source| failed(container, "mounts", &at.path, source))?;
+            let target = find(container, "mounts", at)?;
             if entry.is_new() {
                 let current = !made.iter().any(|path| target.starts_with(path));
                 if current && is_mounted(entry, &target, mounts) {
@@ -91,13 +105,16 @@ fn apply_step(
             Ok(())
         }
         Step::MakeDir(at) => {
-            let path = resolve(at).map_err(|source| failed(container, "mkdir", &at.path, source))?;
+            let path = find(container, "mkdir", at)?;
             act(container, "mkdir", &path, &make_dir(&path), kernel)
         }
         Step::ControlGroup { actions, .. } => actions.iter().try_for_each(|action| match action {
             Action::MakeDir { path, .. } => act(container, "cgroups", path, action, kernel),
-            // See Step::ControlGroup: a refusal is no failure.
-            _ => Ok(drop(kernel.apply(action))),
+            _ => {
+                // See Step::ControlGroup: a refusal is no failure.
+                let _ = kernel.apply(action);
+                Ok(())
+            }
         }),
     }
 }
@@ -114,8 +131,9 @@ pub(super) fn withdraw(
         let Step::Mount { at, entry } = step else { continue };
         let Ok(target) = resolve(at) else { continue };
         if entry.is_new() && is_mounted(entry, &target, mounts) {
+            let tried = format!("umount {}", target.display());
             let result = unmount(&target, kernel);
-            first = first.and(result.map_err(|source| failed(container, "unmount", &target, source)));
+            first = first.and(result.map_err(|source| failed(container, "mounts", &tried, &target, source)));
         }
     }
     first
@@ -181,12 +199,23 @@ pub(super) fn act(
     action: &Action,
     kernel: &dyn Kernel,
 ) -> Result<(), Error> {
-    let step = || format!("{step}: {action}");
-    kernel.apply(action).map_err(|source| failed(container, &step(), path, source))
+    kernel.apply(action).map_err(|source| failed(container, step, &action.to_string(), path, source))
 }
 
-fn failed(container: &str, step: &str, path: &Path, source: io::Error) -> Error {
-    Error::Step { container: container.to_owned(), step: step.to_owned(), path: path.to_owned(), source }
+pub(super) fn failed(container: &str, step: &str, tried: &str, path: &Path, source: io::Error) -> Error {
+    Error::Step {
+        container: container.to_owned(),
+        step: step.to_owned(),
+        tried: tried.to_owned(),
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// [`resolve`], for the key `step`.
+pub(super) fn find(container: &str, step: &str, at: &Place) -> Result<PathBuf, Error> {
+    let tried = || format!("resolve {}", at.path.display());
+    resolve(at).map_err(|source| failed(container, step, &tried(), &at.path, source))
 }
 
 /// Follows a path's symbolic links without leaving `at.root`, as if that were

@@ -53,29 +53,38 @@ pub enum Error {
     },
     /// A step of the preparation failed; what this call had mounted by then
     /// is unmounted again.
-    #[error("{container}: {step}: {}: {source}", .path.display())]
+    #[error("{container}: {step}: {tried}: {source}")]
     Step {
-        /// Which container or volume.
+        /// Which container (with its stage) or volume.
         container: String,
-        /// What was tried: a key of `runtime.json` and the call made for it.
+        /// The key of `runtime.json` it belongs to.
         step: String,
-        /// On which path.
+        /// What was tried, with the path it was tried on.
+        tried: String,
+        /// That path.
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
     },
-    /// An interface could not be given to the container.
-    #[error("{container}: interface {name}: {problem}")]
+    /// The kernel refused an interface.
+    #[error("{container}: interface {name}: {source}")]
     Interface {
         /// Which container, with its stage.
         container: String,
         /// The interface's name inside the container.
         name: String,
-        /// What was tried and why it failed.
+        /// What was tried and why it was refused.
+        source: init::net::Error,
+    },
+    /// An interface cannot be had as things are.
+    #[error("{container}: interface {name}: {problem}")]
+    Unavailable {
+        /// Which container, with its stage.
+        container: String,
+        /// The interface's name inside the container.
+        name: String,
+        /// What is in the way.
         problem: String,
-        /// The kernel's refusal, if it was one.
-        #[source]
-        source: Option<init::net::Error>,
     },
 }
 

@@ -6,7 +6,8 @@
 //! directories, control groups), then the engine creates the container, then
 //! [`Bundle::connect`] (interfaces) and [`Bundle::bind_namespaces`], then the
 //! engine starts it. All three may be repeated for a container that is
-//! started again; [`Bundle::unprepare`] takes the first one back.
+//! started again. [`Prepared::undo`] is for a start that failed, and
+//! [`Bundle::unprepare`] for a container that is over.
 
 mod apply;
 mod config;
@@ -25,6 +26,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+pub use apply::Prepared;
 pub use config::{Config, Namespace};
 pub use error::Error;
 pub use interfaces::Link;

@@ -128,11 +128,6 @@ impl Bundle {
 }
 
 impl MountEntry {
-    /// An entry with these words.
-    pub(super) fn new(source: &str, destination: PathBuf, fstype: &str, options: Vec<String>) -> Self {
-        Self { source: source.to_owned(), destination, fstype: fstype.to_owned(), options }
-    }
-
     /// Whether a directory or file is to be made visible elsewhere. `type:
     /// bind` is an OCI habit that mount(2) does not know.
     pub(super) fn is_bind(&self) -> bool {

@@ -186,6 +186,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 pub(super) fn unknown_keys(value: &serde_json::Value) -> Vec<String> {
     let mut found = Vec::new();
     walk(value, "", "", &mut found);
+    // An object's order is whatever serde_json was built to keep.
+    found.sort_unstable();
     found
 }
 

@@ -1,1 +1,485 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reading, planning, and applying to a kernel that only takes notes.
+
+use std::fs;
+
+use init::action::Recorder;
+use init::mountinfo::MountTable;
+use tempfile::TempDir;
+
 use super::*;
+
+const CONFIG: &str = r#"{"ociVersion": "1.2.1", "root": {"path": "rootfs"}}"#;
+
+/// A bundle on disk, in the stage `services`.
+fn on_disk(config: &str, runtime: Option<&str>) -> (TempDir, PathBuf) {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("services/web");
+    fs::create_dir_all(&path).unwrap();
+    fs::write(path.join("config.json"), config).unwrap();
+    if let Some(runtime) = runtime {
+        fs::write(path.join("runtime.json"), runtime).unwrap();
+    }
+    (dir, path)
+}
+
+fn load(config: &str, runtime: Option<&str>) -> Result<Bundle, Error> {
+    let (_dir, path) = on_disk(config, runtime);
+    Bundle::load(&path, Stage::Services)
+}
+
+/// A bundle that claims to be at `/c/web`, where nothing is.
+fn bundle(runtime: &str) -> Bundle {
+    let bundle = load(CONFIG, Some(runtime)).unwrap();
+    assert_eq!(bundle.warnings, [""; 0]);
+    Bundle { path: "/c/web".into(), rootfs: "/c/web/rootfs".into(), ..bundle }
+}
+
+/// The message of what is wrong with `runtime.json`, without its folder.
+fn complaint(config: &str, runtime: Option<&str>) -> String {
+    let (dir, path) = on_disk(config, runtime);
+    let message = Bundle::load(&path, Stage::Services).unwrap_err().to_string();
+    assert!(!message.contains('\n'), "one line: {message}");
+    message.replace(&format!("{}/", dir.path().display()), "")
+}
+
+fn nothing() -> Hierarchy {
+    Hierarchy::Legacy { roots: Vec::new() }
+}
+
+fn plan(runtime: &str, hierarchy: &Hierarchy) -> Vec<String> {
+    bundle(runtime).plan(hierarchy).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_rc_needs_of_a_config_is_read() {
+    let config = r#"{
+        "ociVersion": "1.2.1",
+        "process": {"args": ["/bin/sh", "-c", "true"], "terminal": true, "cwd": "/"},
+        "root": {"path": "rootfs", "readonly": true},
+        "hostname": "web",
+        "annotations": {"lkinit.restart": "always", "n": 5},
+        "linux": {"cgroupsPath": "web", "namespaces": [{"type": "pid"}, {"type": "network", "path": "/run/netns/wg1"}]}
+    }"#;
+    let bundle = load(config, None).unwrap();
+    assert_eq!((&*bundle.name, bundle.stage, &*bundle.label()), ("web", Stage::Services, "service web"));
+    assert_eq!(bundle.rootfs, bundle.path.join("rootfs"));
+    assert_eq!(bundle.config.args, ["/bin/sh", "-c", "true"]);
+    assert!(bundle.config.terminal);
+    assert_eq!(bundle.config.hostname.as_deref(), Some("web"));
+    assert_eq!(bundle.config.cgroups_path.as_deref(), Some("web"));
+    assert_eq!(bundle.annotations().get("lkinit.restart").map(String::as_str), Some("always"));
+    assert_eq!(bundle.warnings, ["annotation n: 5 is no text, so it is not used"]);
+    let namespaces = &bundle.config.namespaces;
+    assert_eq!(namespaces[0], Namespace { kind: "pid".to_owned(), path: None });
+    assert_eq!(namespaces[1].path.as_deref(), Some(Path::new("/run/netns/wg1")));
+    assert_eq!(bundle.runtime, Runtime::default(), "there is no runtime.json");
+}
+
+#[test]
+fn a_spec_keeps_what_rc_does_not_know_and_has_an_absolute_root() {
+    let config =
+        r#"{"x": {"y": [18446744073709551615, 1.5, null]}, "root": {"path": "rootfs", "readonly": true}}"#;
+    let bundle = load(config, None).unwrap();
+    let mut expected: serde_json::Value = serde_json::from_str(config).unwrap();
+    expected["root"]["path"] = bundle.path.join("rootfs").to_str().unwrap().into();
+    assert_eq!(bundle.spec(), expected);
+    let absolute = load(r#"{"root": {"path": "/elsewhere"}}"#, None).unwrap();
+    assert_eq!(absolute.rootfs, Path::new("/elsewhere"));
+}
+
+#[test]
+fn null_and_empty_are_absent() {
+    let null = r#"{"cgroups": null, "mounts": null, "mkdir": null, "interfaces": null, "bindNS": null, "namespace": null}"#;
+    assert_eq!(bundle(null).runtime, Runtime::default());
+    assert_eq!(bundle("null").runtime, Runtime::default());
+    assert_eq!(bundle("{}").runtime, Runtime::default());
+    let inner = r#"{"interfaces": [{"name": "eth1", "add": "", "peer": null, "createInRoot": null}],
+        "bindNS": {"net": "", "pid": null}, "namespace": ""}"#;
+    let inner = bundle(inner);
+    assert_eq!(inner.links(), [Link::Existing { name: "eth1".to_owned() }]);
+    assert_eq!(inner.namespace_binds(), []);
+    assert_eq!(inner.runtime.namespace, None);
+}
+
+#[test]
+fn bad_files_are_named_with_the_place() {
+    assert_eq!(
+        complaint("{\"root\":\n  {\"path\" \"rootfs\"}}", None),
+        "service web: services/web/config.json:2:11: expected `:`"
+    );
+    assert_eq!(
+        complaint(r#"{"root": {"path": 5}}"#, None),
+        "service web: services/web/config.json:1:19: invalid type: integer `5`, expected path string"
+    );
+    assert_eq!(complaint("{}", None), "service web: services/web/config.json: root.path is missing");
+    assert_eq!(complaint("", None), "service web: services/web/config.json:1:0: EOF while parsing a value");
+    assert_eq!(
+        complaint(CONFIG, Some("{\"mounts\": [\n{\"options\": \"ro\"}]}")),
+        "service web: services/web/runtime.json:2:16: invalid type: string \"ro\", expected a sequence"
+    );
+    let (_dir, path) = on_disk(CONFIG, None);
+    fs::remove_file(path.join("config.json")).unwrap();
+    let missing = Bundle::load(&path, Stage::Onboot).unwrap_err().to_string();
+    assert!(
+        missing.starts_with("onboot web: cannot read ") && missing.contains("/config.json: No such file")
+    );
+}
+
+#[test]
+fn senseless_requests_are_named_with_their_key() {
+    let complaint = |runtime| {
+        let text = complaint(CONFIG, Some(runtime));
+        text.strip_prefix("service web: services/web/runtime.json: ").unwrap().to_owned()
+    };
+    assert_eq!(
+        complaint(r#"{"mounts": [{"destination": "/a"}, {}]}"#),
+        "mounts[1]: a destination is required"
+    );
+    assert_eq!(complaint(r#"{"mkdir": ["/a", ""]}"#), "mkdir[1]: the path is empty");
+    assert_eq!(
+        complaint(r#"{"cgroups": ["a/../../b"]}"#),
+        "cgroups[0]: \"a/../../b\" is no path below /sys/fs/cgroup"
+    );
+    assert_eq!(complaint(r#"{"cgroups": ["/"]}"#), "cgroups[0]: \"/\" is no path below /sys/fs/cgroup");
+    assert_eq!(complaint(r#"{"interfaces": [{"add": "dummy"}]}"#), "interfaces[0].name: a name is required");
+    assert!(
+        complaint(r#"{"interfaces": [{"name": "a", "peer": "0123456789abcdef"}]}"#)
+            .starts_with("interfaces[0].peer: \"0123456789abcdef\" is no name")
+    );
+    assert_eq!(complaint(r#"{"bindNS": {"net": "netns/a"}}"#), "bindNS.net: \"netns/a\" is no absolute path");
+}
+
+#[test]
+fn keys_that_nobody_reads_are_warnings() {
+    let runtime = r#"{"mount": [], "mounts": [{"destination": "/a", "opts": []}], "bindNS": {"network": "/x"},
+        "interfaces": [{"name": "wg0", "add": "wireguard", "peer": "out", "mtu": 1500}]}"#;
+    let (dir, path) = on_disk(CONFIG, Some(runtime));
+    let warnings = Bundle::load(&path, Stage::Services).unwrap().warnings;
+    let file = dir.path().join("services/web/runtime.json");
+    let expected = [
+        "unknown key bindNS.network, not used",
+        "unknown key interfaces[0].mtu, not used",
+        "unknown key mount, not used",
+        "unknown key mounts[0].opts, not used",
+        "interfaces[0].add: \"wireguard\" is ignored, because peer means a veth pair",
+    ];
+    assert_eq!(warnings, expected.map(|text| format!("{}: {text}", file.display())));
+}
+
+#[test]
+fn a_stage_is_listed_by_name_without_what_is_no_bundle() {
+    let dir = TempDir::new().unwrap();
+    let stage = dir.path().join("onboot");
+    for name in ["001-b", "000-a", "010-c.d_e", "a--b", ".git", "-x"] {
+        fs::create_dir_all(stage.join(name)).unwrap();
+    }
+    fs::create_dir(stage.join("x".repeat(77))).unwrap();
+    fs::write(stage.join("README"), "").unwrap();
+    let listing = list(dir.path(), Stage::Onboot).unwrap();
+    let names: Vec<_> =
+        listing.paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["000-a", "001-b", "010-c.d_e"]);
+    assert_eq!(listing.warnings.len(), 5, "{:?}", listing.warnings);
+    assert!(
+        listing
+            .warnings
+            .iter()
+            .any(|text| text.ends_with("README is no folder, so it is not a bundle: skipped"))
+    );
+    assert_eq!(list(dir.path(), Stage::Services).unwrap(), Listing::default());
+    fs::write(dir.path().join("services"), "").unwrap();
+    let failure = list(dir.path(), Stage::Services).unwrap_err().to_string();
+    assert!(
+        failure.starts_with("cannot list ") && failure.contains("/services: Not a directory"),
+        "{failure}"
+    );
+}
+
+/// What `linuxkit build` writes for a writable container, with one of
+/// everything added.
+const EVERYTHING: &str = r#"{
+    "namespace": "other",
+    "bindNS": {"net": "/run/netns/web", "mnt": "/run/mnt"},
+    "interfaces": [{"name": "eth0", "peer": "web0"}, {"name": "wg0", "add": "wireguard", "createInRoot": true},
+        {"name": "br0", "add": "bridge"}, {"name": "eth1"}],
+    "cgroups": ["a/b"],
+    "mkdir": ["/var/lib/web", "data"],
+    "mounts": [
+        {"source": "tmpfs", "destination": "/c/web/tmp", "type": "tmpfs"},
+        {"destination": "/c/web/tmp", "options": ["remount", "private"]},
+        {"source": "overlay", "destination": "/c/web/rootfs", "type": "overlay",
+         "options": ["lowerdir=/c/web/lower", "upperdir=/c/web/tmp/upper", "workdir=/c/web/tmp/work"]},
+        {"source": "/etc", "destination": "etc", "type": "bind", "options": ["rbind", "ro", "nosuid", "rslave"]},
+        {"destination": "/x", "options": ["shared"]}
+    ]}"#;
+
+#[test]
+fn a_plan_has_the_contracts_order() {
+    let hierarchy = Hierarchy::Unified {
+        root: "/sys/fs/cgroup".into(),
+        controllers: vec!["cpu".to_owned(), "memory".to_owned()],
+    };
+    assert_eq!(
+        bundle(EVERYTHING).describe(&hierarchy),
+        [
+            "mount -t tmpfs tmpfs /c/web/tmp",
+            "mount -o remount /c/web/tmp; mount -o private /c/web/tmp",
+            "mkdir -m 0755 /c/web/tmp/upper; mkdir -m 0755 /c/web/tmp/work; mount -t overlay -o \
+             lowerdir=/c/web/lower,upperdir=/c/web/tmp/upper,workdir=/c/web/tmp/work overlay /c/web/rootfs",
+            "mount -o rbind /etc /c/web/rootfs/etc; mount -o bind,nosuid,remount,ro /c/web/rootfs/etc; \
+             mount -o rslave /c/web/rootfs/etc",
+            "mount -o shared /x",
+            "mkdir -m 0755 /var/lib/web",
+            "mkdir -m 0755 /c/web/rootfs/data",
+            "write \"+cpu\" to /sys/fs/cgroup/cgroup.subtree_control; \
+             write \"+memory\" to /sys/fs/cgroup/cgroup.subtree_control; mkdir -m 0755 /sys/fs/cgroup/a; \
+             write \"+cpu\" to /sys/fs/cgroup/a/cgroup.subtree_control; \
+             write \"+memory\" to /sys/fs/cgroup/a/cgroup.subtree_control; mkdir -m 0755 /sys/fs/cgroup/a/b",
+            "create the container",
+            "ip link add web0 type veth peer name eth0 netns PID",
+            "ip link add wg0 type wireguard; ip link set wg0 netns PID",
+            "ip -n PID link add br0 type bridge",
+            "ip link set eth1 netns PID",
+            "mount -o bind /run/mnt /run/mnt; mount -o private /run/mnt; mount -o bind /proc/PID/ns/mnt /run/mnt",
+            "mount -o bind /proc/PID/ns/net /run/netns/web",
+        ]
+    );
+}
+
+#[test]
+fn control_groups_of_version_1_are_made_in_every_tree() {
+    let text = "20 1 0:2 / / rw - rootfs rootfs rw\n\
+        21 20 0:3 / /sys/fs/cgroup rw - tmpfs cgroup rw\n\
+        22 21 0:4 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+        23 21 0:5 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n";
+    let hierarchy = Hierarchy::new(&MountTable::parse(text.as_bytes()), "");
+    assert_eq!(
+        plan(r#"{"cgroups": ["/new"]}"#, &hierarchy),
+        ["mkdir -m 0755 /sys/fs/cgroup/cpu/new; mkdir -m 0755 /sys/fs/cgroup/systemd/new"]
+    );
+    let text = "20 1 0:2 / / rw - rootfs rootfs rw\n21 20 0:3 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+    let expected = Hierarchy::Unified {
+        root: "/sys/fs/cgroup".into(),
+        controllers: vec!["io".to_owned(), "pids".to_owned()],
+    };
+    assert_eq!(Hierarchy::new(&MountTable::parse(text.as_bytes()), "io pids\n"), expected);
+}
+
+const WRITABLE: &str = r#"{"mounts": [
+    {"source": "tmpfs", "destination": "/c/web/tmp", "type": "tmpfs"},
+    {"destination": "/c/web/tmp", "options": ["remount", "private"]},
+    {"source": "overlay", "destination": "/c/web/rootfs", "type": "overlay",
+     "options": ["lowerdir=/c/web/lower", "upperdir=/c/web/tmp/upper", "workdir=/c/web/tmp/work"]},
+    {"source": "run", "destination": "run", "type": "tmpfs"}]}"#;
+
+const ROOT: &str = "20 1 0:2 / / rw shared:1 - rootfs rootfs rw\n";
+const TMP: &str = "21 20 0:3 / /c/web/tmp rw - tmpfs tmpfs rw\n";
+const OVERLAY: &str = "22 20 0:4 / /c/web/rootfs rw - overlay overlay \
+    rw,lowerdir=/c/web/lower,upperdir=/c/web/tmp/upper,workdir=/c/web/tmp/work\n";
+const RUN: &str = "23 22 0:5 / /c/web/rootfs/run rw - tmpfs run rw\n";
+
+fn prepare(bundle: &Bundle, mounts: &[&str]) -> Vec<String> {
+    let kernel = Recorder::default();
+    apply::apply(
+        "service web",
+        &bundle.plan(&nothing()),
+        &kernel,
+        &MountTable::parse(mounts.concat().as_bytes()),
+    )
+    .unwrap();
+    kernel.lines()
+}
+
+#[test]
+fn a_first_start_makes_everything() {
+    assert_eq!(
+        prepare(&bundle(WRITABLE), &[ROOT]),
+        [
+            "mkdir -m 0755 /c/web/tmp",
+            "mount -t tmpfs tmpfs /c/web/tmp",
+            "mount -o remount /c/web/tmp",
+            "mount -o private /c/web/tmp",
+            "mkdir -m 0755 /c/web/tmp/upper",
+            "mkdir -m 0755 /c/web/tmp/work",
+            "mkdir -m 0755 /c/web/rootfs",
+            "mount -t overlay -o lowerdir=/c/web/lower,upperdir=/c/web/tmp/upper,workdir=/c/web/tmp/work \
+             overlay /c/web/rootfs",
+            "mkdir -m 0755 /c/web/rootfs/run",
+            "mount -t tmpfs run /c/web/rootfs/run",
+        ]
+    );
+}
+
+#[test]
+fn a_restart_mounts_nothing() {
+    let again = ["mount -o remount /c/web/tmp", "mount -o private /c/web/tmp"];
+    assert_eq!(prepare(&bundle(WRITABLE), &[ROOT, TMP, OVERLAY, RUN]), again);
+}
+
+#[test]
+fn what_is_under_a_new_mount_is_new_too() {
+    // The overlay is another one: the tmpfs in it cannot be the one that is wanted.
+    let other = OVERLAY.replace("/c/web/lower", "/c/other/lower");
+    let lines = prepare(&bundle(WRITABLE), &[ROOT, TMP, &other, RUN]);
+    assert_eq!(lines.iter().filter(|line| line.starts_with("mount -t")).count(), 2, "{lines:#?}");
+    assert_eq!(lines.last().unwrap(), "mount -t tmpfs run /c/web/rootfs/run");
+}
+
+#[test]
+fn undoing_a_start_takes_back_only_what_it_mounted() {
+    let undo = |mounts: &[&str]| {
+        let kernel = Recorder::default();
+        let steps = bundle(WRITABLE).plan(&nothing());
+        let table = MountTable::parse(mounts.concat().as_bytes());
+        let prepared = apply::apply("service web", &steps, &kernel, &table).unwrap();
+        let kernel = Recorder::default();
+        prepared.undo(&kernel);
+        kernel.lines().into_iter().filter(|line| line.starts_with("umount")).collect::<Vec<_>>()
+    };
+    assert_eq!(undo(&[ROOT, TMP, OVERLAY]), ["umount /c/web/rootfs/run"]);
+    assert_eq!(undo(&[ROOT]), ["umount /c/web/rootfs/run", "umount /c/web/rootfs", "umount /c/web/tmp"]);
+}
+
+#[test]
+fn two_mounts_on_one_destination_are_two_mounts_and_stay_two() {
+    let stacked = bundle(
+        r#"{"mounts": [{"source": "a", "destination": "/c/web/tmp", "type": "tmpfs"},
+            {"source": "b", "destination": "/c/web/tmp", "type": "tmpfs"}]}"#,
+    );
+    let first = prepare(&stacked, &[ROOT]);
+    assert_eq!(first.iter().filter(|line| line.starts_with("mount -t")).count(), 2);
+    let a = "30 20 0:6 / /c/web/tmp rw - tmpfs a rw\n";
+    let b = "31 30 0:7 / /c/web/tmp rw - tmpfs b rw\n";
+    assert_eq!(prepare(&stacked, &[ROOT, a, b]), [""; 0]);
+}
+
+#[test]
+fn a_failure_names_container_step_and_path_and_leaves_nothing_mounted() {
+    let bundle = bundle(WRITABLE);
+    let kernel = Recorder::default().refusing("mount -t tmpfs run", nix::libc::ENODEV);
+    let failure =
+        apply::apply("service web", &bundle.plan(&nothing()), &kernel, &MountTable::default()).unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "service web: mounts: mount -t tmpfs run /c/web/rootfs/run: No such device (os error 19)"
+    );
+    let lines = kernel.lines();
+    let undone = &lines[lines.len() - 4..];
+    assert_eq!(
+        undone,
+        [
+            "mount -o rprivate /c/web/rootfs",
+            "umount /c/web/rootfs",
+            "mount -o rprivate /c/web/tmp",
+            "umount /c/web/tmp"
+        ]
+    );
+}
+
+#[test]
+fn a_control_group_may_lack_a_controller_but_not_a_directory() {
+    let hierarchy = Hierarchy::Unified { root: "/g".into(), controllers: vec!["cpu".to_owned()] };
+    let steps = bundle(r#"{"cgroups": ["new"]}"#).plan(&hierarchy);
+    let kernel = Recorder::default().refusing("write", nix::libc::EINVAL);
+    apply::apply("service web", &steps, &kernel, &MountTable::default()).unwrap();
+    assert_eq!(kernel.lines(), ["mkdir -m 0755 /g/new"]);
+    let kernel = Recorder::default().refusing("mkdir", nix::libc::EROFS);
+    let failure = apply::apply("service web", &steps, &kernel, &MountTable::default()).unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "service web: cgroups: mkdir -m 0755 /g/new: Read-only file system (os error 30)"
+    );
+}
+
+#[test]
+fn only_our_own_mounts_are_taken_back_newest_first_and_lazily_if_busy() {
+    let bundle = bundle(WRITABLE);
+    let strange = "24 20 0:9 / /c/web/tmp rw - ext4 /dev/sda rw\n";
+    let table = |mounts: &[&str]| MountTable::parse(mounts.concat().as_bytes());
+    let kernel = Recorder::default().refusing("umount /c/web/rootfs", nix::libc::EBUSY);
+    bundle.unprepare(&kernel, &table(&[ROOT, strange, OVERLAY])).unwrap();
+    assert_eq!(kernel.lines(), ["mount -o rprivate /c/web/rootfs", "umount -l /c/web/rootfs"]);
+    let kernel = Recorder::default();
+    bundle.unprepare(&kernel, &table(&[ROOT])).unwrap();
+    assert_eq!(kernel.lines(), [""; 0]);
+}
+
+#[test]
+fn links_in_an_image_lead_nowhere_outside_it() {
+    let dir = TempDir::new().unwrap();
+    let root = fs::canonicalize(dir.path()).unwrap().join("rootfs");
+    fs::create_dir_all(root.join("run")).unwrap();
+    fs::create_dir_all(root.join("var")).unwrap();
+    std::os::unix::fs::symlink("/run", root.join("var/run")).unwrap();
+    std::os::unix::fs::symlink("../../../../etc", root.join("escape")).unwrap();
+    std::os::unix::fs::symlink("round", root.join("round")).unwrap();
+    let resolve = |path: &str| apply::resolve(&plan::Place { root: root.clone(), path: root.join(path) });
+    assert_eq!(resolve("var/run/web").unwrap(), root.join("run/web"));
+    assert_eq!(resolve("escape/passwd").unwrap(), root.join("etc/passwd"));
+    assert_eq!(resolve("../../x").unwrap(), root.join("x"));
+    assert_eq!(resolve("./new//dir").unwrap(), root.join("new/dir"));
+    assert_eq!(resolve("round").unwrap_err().raw_os_error(), Some(nix::libc::ELOOP));
+}
+
+#[test]
+fn a_volume_is_writable_if_it_has_a_tmp() {
+    let dir = TempDir::new().unwrap();
+    let volume = |name: &str| dir.path().join("volumes").join(name);
+    for path in ["rw/lower", "rw/tmp", "ro/lower", "a,b/lower"] {
+        fs::create_dir_all(volume(path)).unwrap();
+    }
+    let listing = volumes::list(dir.path()).unwrap();
+    assert_eq!(listing.paths, [volume("ro"), volume("rw")]);
+    assert!(listing.warnings[0].contains("which overlay options cannot carry"), "{:?}", listing.warnings);
+    let plan =
+        |name| -> Vec<String> { volumes::plan(&volume(name)).iter().map(ToString::to_string).collect() };
+    let at = dir.path().join("volumes").display().to_string();
+    assert_eq!(
+        plan("ro"),
+        [format!("mount -t overlay -o ro,lowerdir={at}/ro/lower:{at}/ro/merged overlay {at}/ro/merged")]
+    );
+    assert_eq!(
+        plan("rw"),
+        [
+            format!("mount -t tmpfs -o mode=0755 tmpfs {at}/rw/tmp; mount -o private {at}/rw/tmp"),
+            format!(
+                "mkdir -m 0755 {at}/rw/tmp/upper; mkdir -m 0755 {at}/rw/tmp/work; mount -t overlay -o \
+                 lowerdir={at}/rw/lower,upperdir={at}/rw/tmp/upper,workdir={at}/rw/tmp/work overlay {at}/rw/merged"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_namespace_bind_replaces_the_one_of_an_earlier_start() {
+    let bundle = bundle(r#"{"bindNS": {"net": "/r/netns/web", "mnt": "/r/mnt"}}"#);
+    let bind = |mounts: &[&str]| {
+        let kernel = Recorder::default();
+        bundle.bind_namespaces(7, &kernel, &MountTable::parse(mounts.concat().as_bytes())).unwrap();
+        kernel.lines()
+    };
+    let first = [
+        "mkdir -m 0755 /r",
+        "touch /r/mnt",
+        "mount -o bind /r/mnt /r/mnt",
+        "mount -o private /r/mnt",
+        "mount -o bind /proc/7/ns/mnt /r/mnt",
+        "mkdir -m 0755 /r/netns",
+        "touch /r/netns/web",
+        "mount -o bind /proc/7/ns/net /r/netns/web",
+    ];
+    assert_eq!(bind(&[ROOT]), first);
+    let again = bind(&[
+        ROOT,
+        "30 20 0:2 /r/mnt /r/mnt rw - rootfs rootfs rw\n",
+        "31 30 0:4 mnt:[4026532] /r/mnt rw - nsfs nsfs rw\n",
+        "32 20 0:4 net:[4026533] /r/netns/web rw - nsfs nsfs rw\n",
+    ]);
+    assert_eq!(again.iter().filter(|line| *line == "umount -l /r/mnt").count(), 2, "{again:#?}");
+    assert_eq!(again.iter().filter(|line| *line == "umount -l /r/netns/web").count(), 1);
+    assert_eq!(again.len(), first.len() + 3);
+    // Somebody's own mount is not ours to take away.
+    let disk = bind(&[ROOT, "33 20 0:9 / /r/netns/web rw - ext4 /dev/sda rw\n"]);
+    assert_eq!(disk, first);
+}

@@ -29,23 +29,26 @@ pub fn list(containers: &Path) -> Result<Listing, Error> {
 /// layer and is read-only for good, whatever a container remounts. overlayfs
 /// then wants two lower directories; the second is the mount point, empty.
 pub fn plan(dir: &Path) -> Vec<Step> {
-    let step = |destination: &Path, fstype: &str, options: Vec<String>| {
-        let source = if options == ["remount", "private"] { "" } else { fstype };
-        let entry = MountEntry::new(source, destination.to_owned(), fstype, options);
-        Step::Mount { at: Place { root: "/".into(), path: destination.to_owned() }, entry }
+    let step = |fstype: &str, destination: &Path, options: Vec<String>| Step::Mount {
+        at: Place { root: "/".into(), path: destination.to_owned() },
+        entry: MountEntry {
+            source: fstype.to_owned(),
+            destination: destination.to_owned(),
+            fstype: fstype.to_owned(),
+            options,
+        },
     };
     let (lower, merged, tmp) = (dir.join("lower"), dir.join("merged"), dir.join("tmp"));
     let word = |name: &str, path: &Path| format!("{name}={}", path.display());
     if !tmp.is_dir() {
-        let lower = format!("lowerdir={}:{}", lower.display(), merged.display());
-        return vec![step(&merged, "overlay", vec!["ro".to_owned(), lower])];
+        let layers = format!("{}:{}", word("lowerdir", &lower), merged.display());
+        return vec![step("overlay", &merged, vec!["ro".to_owned(), layers])];
     }
-    let layers = vec![
-        word("lowerdir", &lower),
-        word("upperdir", &tmp.join("upper")),
-        word("workdir", &tmp.join("work")),
-    ];
-    vec![step(&tmp, "tmpfs", vec!["private".to_owned()]), step(&merged, "overlay", layers)]
+    let (upper, work) = (word("upperdir", &tmp.join("upper")), word("workdir", &tmp.join("work")));
+    vec![
+        step("tmpfs", &tmp, vec!["mode=0755".to_owned(), "private".to_owned()]),
+        step("overlay", &merged, vec![word("lowerdir", &lower), upper, work]),
+    ]
 }
 
 /// Mounts the volume in `dir`; again is as good as once.
@@ -54,5 +57,5 @@ pub fn plan(dir: &Path) -> Vec<Step> {
 /// The first step that fails; what was mounted by then is taken back.
 pub fn mount(dir: &Path, kernel: &dyn Kernel, mounts: &MountTable) -> Result<(), Error> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    apply::apply(&format!("volume {name}"), &plan(dir), kernel, mounts)
+    apply::apply(&format!("volume {name}"), &plan(dir), kernel, mounts).map(drop)
 }

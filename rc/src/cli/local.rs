@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use init::cmdline::Cmdline;
@@ -71,7 +72,7 @@ fn block_on<T>(
     let runtime = runtime.map_err(|error| format!("cannot make an event loop: {error}"))?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let cmdline = Cmdline::current().unwrap_or_default();
-        let console = Rc::new(Console::open(&cmdline));
+        let console = Arc::new(Console::open(&cmdline));
         let reaper = Reaper::start().map_err(|error| format!("cannot watch children: {error}"))?;
         let system = System::attach(console, cmdline, reaper, Progress::forgetful(), socket);
         work(Rc::new(system)).await

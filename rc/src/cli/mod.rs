@@ -22,6 +22,7 @@ pub fn main() -> ExitCode {
     let name = Path::new(&called).file_name().unwrap_or_default().to_string_lossy().into_owned();
     match name.as_str() {
         "rc.init" => rc_init(arguments),
+        "modprobe" => crate::modules::modprobe_main(arguments),
         "rc.shutdown" => crate::shutdown::main(arguments),
         name => service::main(name, arguments),
     }

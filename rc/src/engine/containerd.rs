@@ -224,11 +224,12 @@ fn refused(step: &'static str, id: &Id, status: &Status) -> Error {
 }
 
 fn unavailable(status: Status) -> Error {
+    // The system's own words are the innermost source; the layers above say
+    // them again.
     let mut reason = status.message().to_owned();
-    // tonic keeps the system's own words a few sources down.
     let mut source = std::error::Error::source(&status);
     while let Some(error) = source {
-        reason = format!("{reason}: {error}");
+        reason = error.to_string();
         source = error.source();
     }
     Error::Unavailable { engine: NAME, reason }

@@ -168,7 +168,10 @@ impl Engine for Direct {
             if all {
                 let number = signal.to_string();
                 let mut command = self.command(id, "kill");
-                return self.call(id, "signal", command.args(["--all", &id.name, &number])).await;
+                let result = self.call(id, "signal", command.args(["--all", &id.name, &number])).await;
+                // It may have ended under the runtime's eyes.
+                return result
+                    .map_err(|error| if identity.is_alive() { error } else { self.missing("signal", id) });
             }
             let signal = Signal::try_from(signal)
                 .map_err(|error| io_error(format!("signal {signal}"), error.into()))?;

@@ -5,7 +5,9 @@
 //! machine of each service and does what the machine asks for.
 
 pub mod policy;
+mod report;
 pub mod state;
+mod takeover;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,38 +15,30 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use init::console::Console;
 use init::mountinfo::MountTable;
 use init::sys::clock::since_boot;
-use init::{error, info, warning};
+use init::{error, warning};
 use nix::libc::SIGKILL;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::bundle::{self, Bundle, Stage};
 use crate::engine::{Engine, Error as EngineError, Exit, Id};
 use crate::launch;
 use crate::system::System;
 use policy::Policy;
-use state::{Effect, Event, Machine, Phase, Why};
+pub use report::Status;
+use report::{report, word};
+use state::{Effect, Event, Machine, Phase};
 
-/// A service as it is told to people and programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// Its name.
-    pub name: String,
-    /// `running`, `starting`, `waiting`, `stopping`, `stopped`, `exited`, `failed`, `new`.
-    pub state: String,
-    /// Its first process, while it runs.
-    pub pid: Option<u32>,
-    /// Seconds it has been up.
-    pub uptime: Option<u64>,
-    /// How often it was started again by itself.
-    pub restarts: u64,
-    /// How it ended the last time.
-    pub last_exit: Option<u32>,
-}
+/// The pause between two looks at an engine that has failed to come up.
+const ENGINE_AWAY: Duration = Duration::from_secs(1);
+
+/// How long after a broken connection the daemon's end is known at the latest.
+const CONNECTION_LOST: Duration = Duration::from_millis(20);
+
+/// How long the end of something that was killed may take.
+const KILLED: Duration = Duration::from_secs(2);
 
 struct Service {
     bundle: Rc<Bundle>,
@@ -52,7 +46,19 @@ struct Service {
     machine: Machine,
     pid: Option<u32>,
     /// Why the last start failed.
-    problem: Option<String>,
+    problem: Option<Problem>,
+}
+
+/// Why a service could not be started, and how often in a row for the same reason.
+struct Problem {
+    text: String,
+    times: u32,
+}
+
+impl Problem {
+    fn new(text: String) -> Self {
+        Self { text, times: 1 }
+    }
 }
 
 /// The services of the machine.
@@ -133,33 +139,6 @@ impl Supervisor {
         Some(())
     }
 
-    /// Finds what an earlier rc, or an earlier boot, has left in our
-    /// namespaces: what runs is ours again, the rest is removed.
-    async fn take_over(self: &Rc<Self>, engine: &Rc<dyn Engine>) {
-        let ids: Vec<Id> =
-            self.services.borrow().values().map(|service| launch::id(&service.bundle)).collect();
-        for found in engine.list(crate::system::SERVICES).await.unwrap_or_default() {
-            let id = Id { namespace: crate::system::SERVICES.to_owned(), name: found.name };
-            let task = found.task.filter(|task| task.running && ids.contains(&id));
-            if let Some(task) = task {
-                info!(self.system.console, "service {}: taken over (process {})", id.name, task.pid);
-                self.with(&id.name, |service| {
-                    service.machine = Machine::adopted(since_boot());
-                    service.pid = Some(task.pid);
-                });
-                tokio::task::spawn_local(self.clone().await_end(id.name.clone(), engine.clone(), id));
-                continue;
-            }
-            if found.task.is_some_and(|task| task.running) {
-                let _ = engine.kill(&id, SIGKILL, true).await;
-                let _ = engine.wait(&id).await;
-            }
-            if let Err(error) = engine.delete(&id).await {
-                warning!(self.system.console, "services: cannot remove an old container: {error}");
-            }
-        }
-    }
-
     /// Starts a service and waits until it is up.
     ///
     /// # Errors
@@ -197,19 +176,39 @@ impl Supervisor {
         .await
     }
 
-    /// Stops every service and waits until all are down.
-    pub async fn stop_all(self: &Rc<Self>) {
+    /// Stops every service. What is still up after `limit` is killed, whatever
+    /// its own patience.
+    pub async fn stop_all(self: &Rc<Self>, limit: Duration) {
         let names: Vec<String> = self.services.borrow().keys().cloned().collect();
-        let waits: Vec<_> = names
-            .into_iter()
-            .map(|name| {
-                let supervisor = self.clone();
-                tokio::task::spawn_local(async move { supervisor.stop(&name).await })
-            })
-            .collect();
-        for wait in waits {
-            let _ = wait.await;
+        for name in &names {
+            self.handle(name, Event::Stop);
         }
+        if timeout(limit, self.all_down()).await.is_ok() {
+            return;
+        }
+        for name in self.up() {
+            warning!(
+                self.system.console,
+                "service {name}: still up after {:.1}s: killing it",
+                limit.as_secs_f32()
+            );
+            self.signal(&name, SIGKILL, true).await;
+        }
+        if timeout(KILLED, self.all_down()).await.is_err() {
+            warning!(self.system.console, "shutdown: services that do not end: {}", self.up().join(", "));
+        }
+    }
+
+    async fn all_down(&self) {
+        let mut changes = self.changes.subscribe();
+        while !self.up().is_empty() && changes.changed().await.is_ok() {}
+    }
+
+    /// The services that are not down.
+    fn up(&self) -> Vec<String> {
+        let services = self.services.borrow();
+        let up = services.iter().filter(|(_, service)| !matches!(service.machine.phase, Phase::Down(_)));
+        up.map(|(name, _)| name.clone()).collect()
     }
 
     /// Every service, by name.
@@ -246,7 +245,7 @@ impl Supervisor {
         let mut changes = self.changes.subscribe();
         loop {
             let outcome = self.services.borrow().get(name).map(|service| {
-                let problem = service.problem.clone();
+                let problem = service.problem.as_ref().map(|problem| problem.text.clone());
                 let exit = service.machine.last_exit.map(|exit| format!("ended with {exit}"));
                 (done(service.machine.phase), problem.or(exit))
             });
@@ -297,13 +296,37 @@ impl Supervisor {
                 self.signal(&name, SIGKILL, true).await;
             }
             Effect::Clean => {
-                if let Some((engine, id)) = self.handles(&name)
-                    && let Err(error) = engine.delete(&id).await
-                {
-                    warning!(self.system.console, "service {name}: cannot remove its container: {error}");
-                }
+                self.clean(&name).await;
                 self.handle(&name, Event::Cleaned);
             }
+        }
+    }
+
+    /// Removes what a service's process has left. A record that stays behind
+    /// would be in the way of the next start, so an engine that is away is
+    /// waited for.
+    async fn clean(&self, name: &str) {
+        let Some((engine, id)) = self.handles(name) else { return };
+        loop {
+            match engine.delete(&id).await {
+                Ok(()) => return,
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
+                Err(error) => {
+                    return warning!(
+                        self.system.console,
+                        "service {name}: cannot remove its container: {error}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Waits until the engine answers again, however long that takes.
+    async fn engine_back(&self) {
+        // The end of the daemon is noticed a moment after its connections break.
+        sleep(CONNECTION_LOST).await;
+        while self.system.engine_ready(Stage::Services).await.is_err() {
+            sleep(ENGINE_AWAY).await;
         }
     }
 
@@ -323,12 +346,7 @@ impl Supervisor {
     }
 
     async fn launch(self: &Rc<Self>, name: String) {
-        let Some(bundle) = self.with(&name, |service| {
-            service.problem = None;
-            service.bundle.clone()
-        }) else {
-            return;
-        };
+        let Some(bundle) = self.with(&name, |service| service.bundle.clone()) else { return };
         let started = match self.system.engine_ready(Stage::Services).await {
             Ok(engine) => {
                 launch::launch(&self.system, engine.as_ref(), &bundle).await.map(|started| (engine, started))
@@ -337,13 +355,20 @@ impl Supervisor {
         };
         match started {
             Ok((engine, started)) => {
-                self.with(&name, |service| service.pid = Some(started.pid));
+                self.with(&name, |service| {
+                    service.pid = Some(started.pid);
+                    service.problem = None;
+                });
                 self.handle(&name, Event::Launched);
                 let id = launch::id(&bundle);
                 self.clone().await_end(name, engine, id).await;
             }
             Err(error) => {
-                self.with(&name, |service| service.problem = Some(error.to_string()));
+                let problem = Problem::new(error.after(&bundle.label()));
+                self.with(&name, |service| match &mut service.problem {
+                    Some(known) if known.text == problem.text => known.times += 1,
+                    other => *other = Some(problem),
+                });
                 self.handle(&name, Event::LaunchFailed);
             }
         }
@@ -355,12 +380,8 @@ impl Supervisor {
         let exit = loop {
             match engine.wait(&id).await {
                 Ok(exit) => break exit,
-                Err(EngineError::Unavailable { .. }) => {
-                    // containerd is gone, its shims are not.
-                    while self.system.engine_ready(Stage::Services).await.is_err() {
-                        sleep(Duration::from_secs(1)).await;
-                    }
-                }
+                // containerd is gone, its shims are not.
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
                 Err(error) => {
                     if !error.is_not_found() {
                         error!(self.system.console, "service {name}: {error}");
@@ -382,53 +403,5 @@ impl Supervisor {
             // Whatever stays is unmounted with everything else.
             let _ = service.bundle.unprepare(&self.system.kernel, &mounts);
         }
-    }
-}
-
-/// The word for a phase.
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Down(Why::New) => "new",
-        Phase::Down(Why::Asked) => "stopped",
-        Phase::Down(Why::Ended) => "exited",
-        Phase::Down(Why::GaveUp) => "failed",
-        Phase::Waiting(_) => "waiting",
-        Phase::Starting => "starting",
-        Phase::Up(_) => "running",
-        Phase::Stopping(_) | Phase::Cleaning => "stopping",
-    }
-}
-
-/// One line for what a person wants to know of a step.
-fn report(console: &Console, name: &str, service: &Service, event: Event, before: Phase, now: Duration) {
-    let after = service.machine.phase;
-    let next = || match after {
-        Phase::Waiting(until) => {
-            format!("starting it again in {:.1}s", until.saturating_sub(now).as_secs_f32())
-        }
-        Phase::Starting => "starting it again".to_owned(),
-        Phase::Down(Why::GaveUp) => "failed too often, given up".to_owned(),
-        _ => "it stays down".to_owned(),
-    };
-    match (event, before) {
-        (Event::Launched, Phase::Starting) => {
-            let pid = service.pid.unwrap_or_default();
-            info!(console, "service {name}: running (process {pid})");
-        }
-        (Event::LaunchFailed, Phase::Starting) => {
-            let problem = service.problem.as_deref().unwrap_or("for an unknown reason");
-            error!(console, "service {name}: failed to start: {problem}; {}", next());
-        }
-        (Event::Exited(exit), Phase::Stopping(_)) => info!(console, "service {name}: stopped ({exit})"),
-        (Event::Cleaned, Phase::Cleaning) if service.machine.wanted => {
-            let exit = service.machine.last_exit.unwrap_or(Exit::LOST);
-            if exit.success() {
-                info!(console, "service {name}: ended ({exit}); {}", next());
-            } else {
-                let log = format!("/var/log/{name}.log");
-                error!(console, "service {name}: failed: {exit}; {}; log: {log}", next());
-            }
-        }
-        _ => {}
     }
 }

@@ -74,7 +74,10 @@ fn main() -> Result<()> {
     let folder = paths::target().join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let mut all = Vec::new();
-    for configuration in CONFIGURATIONS.iter().filter(|c| arguments.only.is_empty() || arguments.only.iter().any(|o| o == c.name)) {
+    for configuration in CONFIGURATIONS
+        .iter()
+        .filter(|c| arguments.only.is_empty() || arguments.only.iter().any(|o| o == c.name))
+    {
         let series = measure(configuration, arguments.runs)?;
         let path = folder.join(format!("{}.json", series.name));
         fs::write(&path, format!("{:#}\n", series.to_json()))?;
@@ -87,7 +90,8 @@ fn main() -> Result<()> {
 }
 
 fn measure(configuration: &Configuration, runs: usize) -> Result<Series> {
-    let mut series = Series { name: configuration.name.to_owned(), goal: configuration.goal, runs: Vec::new() };
+    let mut series =
+        Series { name: configuration.name.to_owned(), goal: configuration.goal, runs: Vec::new() };
     let image = Image::new(&yaml(configuration))?.compressed();
     let name = format!("bench-{}", configuration.name);
     let machine = image.machine(&name)?.append(configuration.append).keep();

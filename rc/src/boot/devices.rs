@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Cold plug as part of the boot: beside everything else, and then a listener.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::thread;
+
+use init::console::Console;
+use init::{debug, error, warning};
+use tokio::sync::oneshot;
+
+use crate::modules::{ColdPlug, Event, Place, Report};
+use crate::watch::Readable;
+
+/// What every container's root filesystem needs, and no device asks for: it
+/// is loaded with the others instead of by the first mount.
+const WANTED: [&str; 1] = ["overlay"];
+
+/// Cold plug under way on threads of its own.
+pub(super) type Settling = oneshot::Receiver<(ColdPlug, Report)>;
+
+/// Begins; nothing waits for it yet.
+pub(super) fn start(console: Arc<Console>) -> Option<Settling> {
+    let place = match Place::running() {
+        Ok(place) => place,
+        Err(error) => {
+            error!(console, "devices: cannot tell the kernel's version: {error}; no module is loaded");
+            return None;
+        }
+    };
+    let (sender, settled) = oneshot::channel();
+    let told = console.clone();
+    let observe = move |event: &Event<'_>| {
+        if event.is_fault() {
+            warning!(told, "{event}");
+        } else {
+            debug!(told, "{event}");
+        }
+    };
+    let work = move || {
+        let devices = ColdPlug::start(place, WANTED.map(str::to_owned).to_vec(), observe);
+        let report = devices.settle();
+        // Nobody waits any more only when rc is ending.
+        let _ = sender.send((devices, report));
+    };
+    match thread::Builder::new().name("devices".to_owned()).spawn(work) {
+        Ok(_) => Some(settled),
+        Err(error) => {
+            error!(console, "devices: cannot start a thread: {error}; no module is loaded");
+            None
+        }
+    }
+}
+
+/// Waits until every device that is there has its module, and from then on
+/// listens for those that come later.
+pub(super) async fn settled(console: &Arc<Console>, settling: Option<Settling>) {
+    let Some(settling) = settling else { return };
+    let Ok((devices, report)) = settling.await else {
+        return error!(console, "devices: cold plug ended early; the boot goes on");
+    };
+    debug!(
+        console,
+        "devices: settled in {:.3}s: {} modules loaded for {} devices",
+        report.took.as_secs_f32(),
+        report.loaded().count(),
+        report.modaliases
+    );
+    let socket =
+        devices.uevents().map(|socket| BorrowedFd::try_clone_to_owned(&socket).and_then(Readable::new));
+    match socket {
+        Some(Ok(socket)) => {
+            tokio::task::spawn_local(async move {
+                while socket.take(|| devices.handle_readable()).await.is_ok() {}
+            });
+        }
+        Some(Err(error)) => {
+            warning!(console, "devices: cannot listen: {error}; devices that come later get no module");
+        }
+        // It has been told of when the socket could not be opened.
+        None => {}
+    }
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is wrong with one thing is said in one line, and stops nothing that
+//! does not depend on it.
+
+use anyhow::{Context, Result, ensure};
+use tests::image::Image;
+use tests::samples::{CONTAINERD, TYPICAL, yaml};
+use tests::vm::Vm;
+
+const FAULTS: &str = "
+onboot:
+  - name: fails
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo the reason why; exit 3']
+  - name: missing
+    image: lkinit/busybox
+    command: [/bin/nonesuch]
+  - name: corrupt
+    image: lkinit/busybox
+    command: [/bin/true]
+  - name: runtime
+    image: lkinit/busybox
+    command: [/bin/true]
+  - name: last
+    image: lkinit/busybox
+    command: [/bin/echo, the last one ran]
+services:
+  - name: absent
+    image: lkinit/busybox
+    command: [/bin/nonesuch]
+  - name: broken
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
+  - name: sound
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
+files:
+  - path: etc/init.d/050-fails
+    contents: \"#!/bin/sh\\nexit 7\\n\"
+    mode: '0755'
+  - path: etc/init.d/060-noprogram
+    contents: \"#!/bin/nonesuch\\n\"
+    mode: '0755'
+";
+
+#[test]
+fn a_fault_is_one_line_and_the_boot_goes_on() -> Result<()> {
+    let name = "faults-bundles";
+    let image = Image::new(&yaml(CONTAINERD, FAULTS))?.change(|root| {
+        root.file("containers/onboot/002-corrupt/config.json", 0o644, "{\"ociVersion\": ")?;
+        root.file("containers/onboot/003-runtime/runtime.json", 0o644, "{\"mkdir\": 7}")?;
+        root.remove("containers/services/broken/config.json")?;
+        let modules = root.iter().map(|(path, _)| path.to_owned());
+        let dep = modules.filter(|path| path.ends_with("/modules.dep")).collect::<Vec<_>>();
+        let dep = dep.first().context("the image has no modules.dep")?;
+        let good = match &root.get(dep).context("modules.dep")?.kind {
+            pkg::tree::Kind::File(content) => content.read()?,
+            other => anyhow::bail!("modules.dep is {other:?}"),
+        };
+        let mut bad = b"\xff\xfe no colon here\n".to_vec();
+        bad.extend_from_slice(&good);
+        root.file(dep, 0o644, bad)
+    })?;
+    let machine = image.machine(name)?.qemu(&["-device", "virtio-rng-pci"]);
+    Vm::run(name, machine, |vm| {
+        vm.expect("the last one ran")?;
+        vm.expect("^lkinit: .* service sound: running")?;
+        vm.sh("sleep 3")?;
+        let lines = [
+            ("an exit status, with the last output", r"onboot 000-fails: failed: .*3.*the reason why"),
+            ("a missing program", r"onboot 001-missing: .*nonesuch"),
+            ("a corrupt config.json", r"/containers/onboot/002-corrupt/config\.json:1:\d+: "),
+            ("a wrong runtime.json", r"/containers/onboot/003-runtime/runtime\.json:1:\d+: .*`7`"),
+            ("a service's missing program", r"service absent: .*nonesuch"),
+            ("a service without config.json", r"/containers/services/broken/config\.json"),
+            ("a bad line of modules.dep", r"/modules\.dep:1: "),
+            ("a script that fails", r"050-fails: .*7"),
+            ("a script without its program", r"060-noprogram: "),
+        ];
+        let text = vm.console().text();
+        for (what, expected) in lines {
+            vm.check(what, |_| {
+                let regex = regex::Regex::new(expected)?;
+                let found: Vec<_> =
+                    text.lines().filter(|l| l.starts_with("lkinit: ") && regex.is_match(l)).collect();
+                ensure!(!found.is_empty(), "no line of lkinit matches /{expected}/");
+                // A service is tried again, and says so.
+                let once = found.len() == 1 || what.contains("service's");
+                ensure!(once, "more than one line: {found:#?}");
+                Ok(())
+            });
+        }
+        vm.check("what is sound runs", |vm| {
+            let tasks = vm.sh("ctr -n services.linuxkit tasks ls")?;
+            ensure!(tasks.lines().any(|l| l.starts_with("sound") && l.contains("RUNNING")), "{tasks}");
+            Ok(())
+        });
+        vm.check("modules are loaded in spite of a bad line", |vm| {
+            ensure!(vm.sh("cat /proc/modules")?.contains("virtio_rng"));
+            Ok(())
+        });
+        Ok(())
+    })
+}
+
+#[test]
+fn rc_and_containerd_killed_lose_no_service() -> Result<()> {
+    let name = "faults-killed";
+    Vm::run(name, Image::new(&yaml(CONTAINERD, TYPICAL))?.machine(name)?, |vm| {
+        vm.expect("^lkinit: .* service (talker|sleeper): running")?;
+        vm.expect("^lkinit: .* service (talker|sleeper): running")?;
+        let sleepers = vm.sh("pidof sleep")?;
+        vm.check("rc", |vm| {
+            let rc = vm.sh("pidof rc.init")?;
+            vm.sh(&format!("kill -9 {rc}"))?;
+            vm.expect("^lkinit: .* rc.init: started again")?;
+            vm.expect("^lkinit: .* containerd: .* ready in")?;
+            ensure!(vm.sh("pidof sleep")? == sleepers, "services were restarted");
+            ensure!(vm.sh("pidof rc.init")? != rc);
+            ensure!(vm.sh("service status")?.contains("sleeper"));
+            Ok(())
+        });
+        vm.check("containerd", |vm| {
+            let containerd = vm.sh("pidof containerd")?;
+            vm.sh(&format!("kill -9 {containerd}"))?;
+            vm.expect("^lkinit: .* containerd: ended with .*SIGKILL")?;
+            vm.expect("^lkinit: .* containerd: .* ready in")?;
+            ensure!(vm.sh("pidof sleep")? == sleepers, "services were restarted");
+            ensure!(vm.sh("ctr -n services.linuxkit tasks ls")?.matches("RUNNING").count() == 2);
+            Ok(())
+        });
+        vm.check("a service", |vm| {
+            let task = vm.sh("ctr -n services.linuxkit tasks ls | grep sleeper")?;
+            let pid = task.split_whitespace().nth(1).context(task.clone())?;
+            vm.sh(&format!("kill -9 {pid}"))?;
+            vm.expect("^lkinit: .* service sleeper: failed: .*SIGKILL")?;
+            vm.expect("^lkinit: .* service sleeper: running")?;
+            Ok(())
+        });
+        vm.check("shutdown after all that", |vm| {
+            vm.try_sh("(sleep 1; poweroff) >/dev/null 2>&1 &")?;
+            vm.expect("goodbye from onshutdown")?;
+            vm.wait_end(tests::vm::PATIENCE).map(drop)
+        });
+        Ok(())
+    })
+}
