@@ -3,9 +3,9 @@
 //! (rtnetlink(7)), a device that appears (`NETLINK_KOBJECT_UEVENT`, netlink(7)).
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
+use init::net::{Link, LinkFlags, Netlink};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
@@ -61,41 +61,17 @@ impl News {
     }
 }
 
-/// `IFF_UP` and `IFF_LOOPBACK` of `<linux/if.h>`.
-const UP: u32 = 0x1;
-const LOOPBACK: u32 = 0x8;
-
 /// Network interfaces that somebody has switched on, without the loopback.
-/// `None` where sysfs does not show any.
-pub fn interfaces_up(sysfs: &Path) -> Option<Vec<String>> {
-    let entries = std::fs::read_dir(sysfs.join("class/net")).ok()?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let text = std::fs::read_to_string(entry.path().join("flags")).ok()?;
-            let flags = u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()?;
-            (flags & UP != 0 && flags & LOOPBACK == 0).then(|| entry.file_name().into_string().ok())?
-        })
-        .collect();
-    names.sort();
-    Some(names)
+/// `None` where the kernel does not tell.
+pub fn interfaces_up() -> Option<Vec<String>> {
+    let links = Netlink::open().and_then(|mut netlink| netlink.links()).ok()?;
+    let up = |link: &Link| link.flags.contains(LinkFlags::Up) && !link.flags.contains(LinkFlags::Loopback);
+    Some(links.into_iter().filter(up).map(|link| link.name).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn interfaces_that_are_up() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(interfaces_up(dir.path()), None);
-        for (name, flags) in [("lo", "0x9"), ("eth1", "0x1003"), ("eth0", "0x1043"), ("eth2", "0x1002")] {
-            let path = dir.path().join("class/net").join(name);
-            std::fs::create_dir_all(&path).unwrap();
-            std::fs::write(path.join("flags"), format!("{flags}\n")).unwrap();
-        }
-        assert_eq!(interfaces_up(dir.path()).unwrap(), ["eth0", "eth1"]);
-    }
 
     #[test]
     fn waiting_ends() {

@@ -47,7 +47,7 @@ pub fn run(options: Options) -> u8 {
     let guess = options.timeout.unwrap_or(GUESS);
     // Boot steps follow one another: where nobody has switched an interface
     // on by now, nobody will while this waits.
-    let up = interfaces_up(&options.roots.sysfs).is_none_or(|names| !names.is_empty());
+    let up = interfaces_up().is_none_or(|names| !names.is_empty());
     let known = options.timeout.or((!up).then_some(guess));
     if options.explain {
         print!("{}", explain(&facts, &identification, &plan, Times { guess, known }));
@@ -206,7 +206,9 @@ impl Asker {
             let received = if known { receiver.recv().ok() } else { receiver.recv_timeout(wait).ok() };
             match received {
                 Some((row, Ok(found))) => return Some((row, found)),
-                Some((row, Err(error))) if error.is_silence() => debug!(log, "{}: {error}", row.name),
+                Some((row, Err(error))) if !ordered && error.is_silence() => {
+                    debug!(log, "{}: {error}", row.name)
+                }
                 Some((row, Err(error))) => error!(log, "{}: {error}", row.name),
                 None if race.winner().is_none() || known => return None,
                 None => {}

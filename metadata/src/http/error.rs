@@ -84,9 +84,11 @@ impl HttpError {
     pub fn is_silence(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Dns { .. } => true,
-            Self::Message { source, .. } => {
-                matches!(source, MessageError::Io(_) | MessageError::Closed | MessageError::Truncated)
+            // A certificate that is not to be trusted is an answer.
+            Self::Message { source: MessageError::Io(error), .. } => {
+                error.kind() != io::ErrorKind::InvalidData
             }
+            Self::Message { source, .. } => matches!(source, MessageError::Closed | MessageError::Truncated),
             _ => false,
         }
     }

@@ -13,4 +13,6 @@
 )]
 
 pub mod image;
+pub mod namespace;
+pub mod program;
 pub mod server;

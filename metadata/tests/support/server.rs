@@ -17,6 +17,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What the client sent.
@@ -108,6 +109,7 @@ struct Shared {
 pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -139,7 +141,7 @@ impl Server {
             over: AtomicBool::new(false),
         });
         let own = Arc::clone(&shared);
-        std::thread::spawn(move || {
+        let accepting = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if own.over.load(Ordering::SeqCst) {
                     return;
@@ -154,7 +156,8 @@ impl Server {
                 }
             }
         });
-        Self { address, shared }
+        // One that serves a connection to its end may not come back.
+        Self { address, shared, accepting: parallel.then_some(accepting) }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -186,6 +189,8 @@ impl Drop for Server {
         self.shared.over.store(true, Ordering::SeqCst);
         // Wakes accept(2), which then sees that it is over.
         drop(TcpStream::connect(self.address));
+        // The address is free when the listener is gone.
+        self.accepting.take().map(JoinHandle::join);
     }
 }
 

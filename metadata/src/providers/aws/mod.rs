@@ -125,15 +125,23 @@ fn token(imds: &mut Client, path: &str, response: &Response) -> Result<Version, 
     }
 }
 
-/// Whether a request without a token is answered as EC2 does it.
+/// Whether a request without a token is answered as EC2 does it: with the list
+/// of what there is, or at least with an id.
 fn version_one(imds: &Client) -> Result<Version, ProviderError> {
-    let path = format!("{META_DATA}instance-id");
-    let absent = || ProviderError::Absent(format!("{}: not found", imds.url(&path)));
-    let id = imds.get(&path)?.ok_or_else(absent)?;
-    let id = id.text();
-    let shaped = (1..=128).contains(&id.trim().len())
-        && id.trim().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if shaped { Ok(Version::One) } else { Err(imds.unexpected(&path, "the answer is no instance id").into()) }
+    let is_word = |line: &str| {
+        (1..=128).contains(&line.len())
+            && line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte))
+    };
+    let id = format!("{META_DATA}instance-id");
+    for path in [META_DATA, &id] {
+        let Some(response) = imds.get(path)? else { continue };
+        let text = response.text();
+        if text.trim().is_empty() || !text.trim().lines().all(is_word) {
+            return Err(imds.unexpected(path, "the answer is not EC2's").into());
+        }
+        return Ok(Version::One);
+    }
+    Err(ProviderError::Absent(format!("{}: not found", imds.url(META_DATA))))
 }
 
 /// Everything the service has. Others have it in the same form.

@@ -108,7 +108,7 @@ fn a_sign_in_page_is_neither_token_nor_instance() {
         "PUT" => Reply::status(405),
         _ => Reply::text("<html>Sign in</html>"),
     });
-    assert!(fetch(&ROW, &server).err().unwrap().to_string().ends_with("the answer is no instance id"));
+    assert!(fetch(&ROW, &server).err().unwrap().to_string().ends_with("the answer is not EC2's"));
 }
 
 #[test]

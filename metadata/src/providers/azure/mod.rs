@@ -16,6 +16,8 @@ pub mod wireserver;
 
 use std::time::Duration;
 
+use init::net::{Netlink, Route};
+
 use self::imds::Document;
 use self::ovf::Ovf;
 use self::wireserver::Report;
@@ -76,7 +78,7 @@ impl Provider for Azure {
             (None, Some(document)) if document.has_custom_data() => wait_for_disk(session),
             (disk, _) => disk,
         };
-        fill(session, &mut found, document.as_ref(), disk);
+        fill(&mut found, document.as_ref(), disk);
         found.afterwards.push(("tell the platform that the machine is ready", Box::new(report)));
         Ok(found)
     }
@@ -143,8 +145,8 @@ fn wait_for_disk(session: &Session) -> Disk {
     }
 }
 
-fn fill(session: &Session, found: &mut Found, document: Option<&Document>, disk: Disk) {
-    let mac = default_mac(session);
+fn fill(found: &mut Found, document: Option<&Document>, disk: Disk) {
+    let mac = default_mac();
     let ovf = match disk {
         Some(Ok(ovf)) => Some(ovf),
         Some(Err(error)) => {
@@ -175,20 +177,13 @@ fn fill(session: &Session, found: &mut Found, document: Option<&Document>, disk:
 }
 
 /// The hardware address of the interface with the default route.
-fn default_mac(session: &Session) -> Option<String> {
-    let routes = std::fs::read_to_string("/proc/net/route").ok()?;
-    let name = default_interface(&routes)?;
-    let path = session.surroundings.roots.sysfs.join("class/net").join(name).join("address");
-    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
-}
-
-/// From the kernel's table: interface, destination and so on in columns.
-fn default_interface(routes: &str) -> Option<&str> {
-    routes.lines().skip(1).find_map(|line| {
-        let mut words = line.split_whitespace();
-        let name = words.next()?;
-        (words.next()? == "00000000").then_some(name)
-    })
+fn default_mac() -> Option<String> {
+    let mut netlink = Netlink::open().ok()?;
+    let routes = netlink.routes().ok()?;
+    let defaults = routes.iter().filter(|route| route.destination == Route::DEFAULT.destination);
+    let index = defaults.min_by_key(|route| route.metric.unwrap_or(0))?.index?;
+    let link = netlink.links().ok()?.into_iter().find(|link| link.index == index)?;
+    Some(link.address.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Tells the second service how it went.

@@ -169,7 +169,7 @@ fn directory(name: &str, dir: &Path, userdata_limit: usize) -> Result<Found, Pro
 }
 
 /// Takes what is used from `meta-data`, in YAML or JSON.
-fn meta_data(found: &mut Found, bytes: &[u8]) {
+pub fn meta_data(found: &mut Found, bytes: &[u8]) {
     let document = match yaml::parse(&String::from_utf8_lossy(bytes)) {
         Ok(Some(document)) => document,
         Ok(None) => return,

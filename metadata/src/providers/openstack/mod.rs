@@ -119,7 +119,7 @@ fn from_network(session: &Session) -> Result<Found, ProviderError> {
     let mut addresses = vec![ADDRESS.to_owned()];
     // The same service for networks without IPv4 is at a link-local address,
     // so there is one for each interface.
-    let interfaces = crate::news::interfaces_up(&session.surroundings.roots.sysfs).unwrap_or_default();
+    let interfaces = crate::news::interfaces_up().unwrap_or_default();
     addresses.extend(interfaces.iter().map(|name| format!("http://[fe80::a9fe:a9fe%25{name}]")));
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     let mut service = session.client("openstack", &addresses);

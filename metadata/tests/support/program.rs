@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The program itself, run from outside in a machine of the test's making:
+//! its own sysfs, kernel command line and devices.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// A machine: what the program is shown of one, and where it writes.
+pub struct Machine {
+    dir: tempfile::TempDir,
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Run {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub time: Duration,
+}
+
+impl Machine {
+    /// A machine about which nothing is known.
+    pub fn new() -> Self {
+        let machine = Self { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(machine.path("sys/class/block")).unwrap();
+        fs::create_dir_all(machine.path("dev")).unwrap();
+        fs::write(machine.path("cmdline"), "console=ttyS0 quiet\n").unwrap();
+        machine
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path("config")
+    }
+
+    /// Gives it SMBIOS fields.
+    pub fn dmi(self, fields: &[(&str, &str)]) -> Self {
+        let dir = self.path("sys/class/dmi/id");
+        fs::create_dir_all(&dir).unwrap();
+        for (name, value) in fields {
+            fs::write(dir.join(name), format!("{value}\n")).unwrap();
+        }
+        self
+    }
+
+    pub fn cmdline(self, text: &str) -> Self {
+        fs::write(self.path("cmdline"), format!("{text}\n")).unwrap();
+        self
+    }
+
+    /// Puts a disk in: the file is the device.
+    pub fn disk(self, name: &str, image: &Path) -> Self {
+        fs::create_dir_all(self.path("sys/class/block").join(name)).unwrap();
+        fs::copy(image, self.path("dev").join(name)).unwrap();
+        self
+    }
+
+    /// The command line that shows the program this machine and no other.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_metadata"));
+        command.env_clear();
+        command.args(["--no-hostname", "--no-network"]);
+        for (option, name) in [
+            ("--config-dir", "config"),
+            ("--sysfs", "sys"),
+            ("--cmdline", "cmdline"),
+            ("--dev", "dev"),
+            ("--leases", "leases"),
+        ] {
+            command.arg(option).arg(self.path(name));
+        }
+        command.args(arguments);
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        run(self.command(arguments))
+    }
+
+    /// What is in the base directory: files with contents, directories with
+    /// `None`, by path.
+    pub fn tree(&self) -> BTreeMap<String, Option<String>> {
+        let mut tree = BTreeMap::new();
+        walk(&self.config(), "", &mut tree);
+        tree
+    }
+
+    /// The files alone.
+    pub fn files(&self) -> BTreeMap<String, String> {
+        self.tree().into_iter().filter_map(|(name, text)| text.map(|text| (name, text))).collect()
+    }
+
+    /// The text of a file of the base directory.
+    pub fn file(&self, name: &str) -> Option<String> {
+        fs::read(self.config().join(name)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The permission bits of something in the base directory.
+    pub fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.config().join(name)).unwrap().permissions().mode() & 0o7777
+    }
+}
+
+fn walk(dir: &Path, prefix: &str, tree: &mut BTreeMap<String, Option<String>>) {
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        let entry = entry.unwrap();
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type().unwrap().is_dir() {
+            walk(&entry.path(), &format!("{name}/"), tree);
+            tree.insert(name, None);
+        } else {
+            let bytes = fs::read(entry.path()).unwrap_or_default();
+            tree.insert(name, Some(String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(mut command: Command) -> Run {
+    let start = Instant::now();
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Run {
+        status: status.code().unwrap_or(-1),
+        stdout: text(stdout),
+        stderr: text(stderr),
+        time: start.elapsed(),
+    }
+}
+
+/// Pairs as they come from [`Machine::files`].
+pub fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+}
