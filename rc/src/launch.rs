@@ -8,6 +8,7 @@ use crate::bundle::{Bundle, Error as BundleError};
 use crate::engine::{Engine, Error as EngineError, Id, Job};
 use crate::logs::{Logs, Marks};
 use crate::system::System;
+use crate::timeline::Timeline;
 
 /// Why a container did not start. What had been made for it is gone again.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +65,10 @@ pub fn id(bundle: &Bundle) -> Id {
 /// The first step that fails.
 pub async fn launch(system: &System, engine: &dyn Engine, bundle: &Bundle) -> Result<Started, Error> {
     let id = id(bundle);
-    let mounts = MountTable::read().map_err(Error::MountTable)?;
-    bundle.prepare(&system.kernel, &mounts)?;
+    let (timeline, lane) = (&system.timeline, bundle.label());
+    timeline.begin(&lane, "prepare");
+    let prepared = prepare(system, bundle);
+    noted(timeline, &lane, "prepare", prepared)?;
     let started = run(system, engine, bundle, &id).await;
     if started.is_err()
         && let Ok(mounts) = MountTable::read()
@@ -76,22 +79,49 @@ pub async fn launch(system: &System, engine: &dyn Engine, bundle: &Bundle) -> Re
     started
 }
 
+fn prepare(system: &System, bundle: &Bundle) -> Result<(), Error> {
+    let mounts = MountTable::read().map_err(Error::MountTable)?;
+    bundle.prepare(&system.kernel, &mounts)?;
+    Ok(())
+}
+
+/// Notes how a step of a container's start has ended.
+fn noted<T, E: Into<Error>>(
+    timeline: &Timeline,
+    lane: &str,
+    step: &str,
+    result: Result<T, E>,
+) -> Result<T, Error> {
+    let result = result.map_err(Into::into);
+    match &result {
+        Ok(_) => timeline.end(lane, step),
+        Err(error) => timeline.fail(lane, step, error.after(lane)),
+    }
+    result
+}
+
 async fn run(system: &System, engine: &dyn Engine, bundle: &Bundle, id: &Id) -> Result<Started, Error> {
     let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
     let marks = logs.make().map_err(|(path, source)| Error::Log { path, source })?;
     let spec = bundle.spec().to_string();
     let job =
         Job { id, bundle: &bundle.path, spec: spec.as_bytes(), stdout: &logs.stdout, stderr: &logs.stderr };
-    if bundle.runtime.interfaces.is_empty() && bundle.namespace_binds().is_empty() {
-        let pid = engine.run(job).await?;
+    let (timeline, lane) = (&system.timeline, bundle.label());
+    let nothing_between = bundle.runtime.interfaces.is_empty() && bundle.namespace_binds().is_empty();
+    if nothing_between && engine.runs_at_once() {
+        timeline.begin(&lane, "start");
+        let pid = noted(timeline, &lane, "start", engine.run(job).await)?;
         return Ok(Started { pid, logs, marks });
     }
-    let pid = engine.create(job).await?;
+    timeline.begin(&lane, "create");
+    let pid = noted(timeline, &lane, "create", engine.create(job).await)?;
+    timeline.begin(&lane, "start");
     let between = connect(system, bundle, pid).map_err(Error::from);
     let result = match between {
         Ok(()) => engine.start(id).await.map_err(Error::from),
         Err(error) => Err(error),
     };
+    let result = noted(timeline, &lane, "start", result);
     if let Err(error) = result {
         let _ = engine.kill(id, SIGKILL, true).await;
         let _ = engine.delete(id).await;

@@ -18,5 +18,6 @@ pub mod shutdown;
 pub mod stages;
 pub mod supervise;
 pub mod system;
+pub mod timeline;
 pub mod uevent;
 pub mod watch;

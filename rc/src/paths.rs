@@ -17,6 +17,12 @@ pub const MACHINE: &str = "/run/lkinit/machine";
 /// What the boot has done so far.
 pub const PROGRESS: &str = "/run/lkinit/progress";
 
+/// Where the boot's time went.
+pub const TIMELINE: &str = "/run/lkinit/timeline";
+
+/// What has happened to services.
+pub const EVENTS: &str = "/run/lkinit/events";
+
 /// The image's containers.
 pub const CONTAINERS: &str = "/containers";
 

@@ -15,6 +15,7 @@ use crate::engine::{Engine, Exit};
 use crate::launch::{self, Started};
 use crate::logs;
 use crate::system::System;
+use crate::timeline::BOOT;
 
 /// How many of a failed container's last lines are shown with the failure.
 const LAST_LINES: usize = 5;
@@ -41,6 +42,9 @@ pub fn mount_volumes(system: &System) {
     }
 }
 
+/// What remains to be done for a container that has ended, and its lane.
+type Ending = (String, JoinHandle<()>);
+
 /// Runs the containers of a stage in the order of their names, each to its
 /// end. A failure is shown and does not stop the others.
 pub async fn run_in_order(system: &Rc<System>, stage: Stage) {
@@ -59,7 +63,13 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) {
         Ok(engine) => engine,
         Err(error) => return error!(console, "{stage}: {error}; none of its containers is run"),
     };
+    let timeline = &system.timeline;
+    let cleaning = format!("{stage}: old containers");
+    timeline.follow(BOOT);
+    timeline.begin(BOOT, &cleaning);
     clean_up(system, engine.as_ref(), stage).await;
+    timeline.end(BOOT, &cleaning);
+    timeline.lead(BOOT);
     let mut endings = Vec::new();
     for path in listing.paths {
         match Bundle::load(&path, stage) {
@@ -67,9 +77,10 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) {
             Err(error) => error!(console, "{error}; the container is left out"),
         }
     }
-    for ending in endings {
+    for (lane, ending) in endings {
         // It fails only when the task has panicked; there is nothing to add.
         let _ = ending.await;
+        timeline.join(&lane);
     }
     if let Err(error) = logs::link_into_var(stage) {
         warning!(console, "{stage}: cannot link its logs into /var/log: {error}");
@@ -95,8 +106,8 @@ async fn clean_up(system: &System, engine: &dyn Engine, stage: Stage) {
 
 /// Runs one container to its end. What remains to be done then does not keep
 /// the next one waiting: its removal is the returned task.
-async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -> Option<JoinHandle<()>> {
-    let (console, progress) = (&system.console, &system.progress);
+async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -> Option<Ending> {
+    let (console, progress, timeline) = (&system.console, &system.progress, &system.timeline);
     let label = bundle.label();
     let (started_mark, ended_mark) = (format!("{label} started"), format!("{label} ended"));
     if progress.has(&ended_mark) {
@@ -106,6 +117,7 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
         warning!(console, "{label}: {warning}");
     }
     let begin = since_boot();
+    timeline.follow(&label);
     let id = launch::id(&bundle);
     let started = if progress.has(&started_mark) {
         // An rc before this one started it. It is never started twice.
@@ -118,10 +130,12 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
             Err(error) => {
                 error!(console, "{label}: failed to start: {}; the boot goes on", error.after(&label));
                 progress.mark(&ended_mark);
+                timeline.lead(&label);
                 return None;
             }
         }
     };
+    timeline.begin(&label, "run");
     let exit = match engine.wait(&id).await {
         Ok(exit) => exit,
         Err(error) => {
@@ -130,12 +144,17 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
         }
     };
     progress.mark(&ended_mark);
+    match exit.success() {
+        true => timeline.end(&label, "run"),
+        false => timeline.fail(&label, "run", exit),
+    }
+    timeline.lead(&label);
     let took = since_boot().saturating_sub(begin);
     if exit.success() {
         info!(console, "{label}: done in {:.3}s", took.as_secs_f32());
     }
     let ending = end(system.clone(), engine.clone(), bundle, started, exit, took);
-    Some(tokio::task::spawn_local(ending))
+    Some((label, tokio::task::spawn_local(ending)))
 }
 
 /// Removes a container that has ended, then shows its output, which is
@@ -150,7 +169,10 @@ async fn end(
 ) {
     let console = &system.console;
     let label = bundle.label();
-    if let Err(error) = engine.delete(&launch::id(&bundle)).await {
+    system.timeline.begin(&label, "delete");
+    let deleted = engine.delete(&launch::id(&bundle)).await;
+    system.timeline.end(&label, "delete");
+    if let Err(error) = deleted {
         warning!(console, "{label}: cannot remove the container: {error}");
     }
     if let Some(started) = &started {

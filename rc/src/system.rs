@@ -18,6 +18,7 @@ use crate::engine::runtime_config::{RUNTIME_CONFIG, RuntimeConfig};
 use crate::engine::{Engine, Error};
 use crate::progress::Progress;
 use crate::reaper::Reaper;
+use crate::timeline::{CONTAINERD, Timeline};
 
 /// The namespace of the services, where `runtime.json` names no other.
 pub const SERVICES: &str = "services.linuxkit";
@@ -101,6 +102,8 @@ pub struct System {
     pub reaper: Reaper,
     /// What has been done.
     pub progress: Progress,
+    /// Where the boot's time goes.
+    pub timeline: Timeline,
     /// The image's containers: `/containers`.
     pub containers: PathBuf,
     /// containerd, where it is used.
@@ -112,8 +115,15 @@ pub struct System {
 
 impl System {
     /// Finds out which engines there are, and starts containerd if one is it.
-    pub fn start(console: Arc<Console>, cmdline: Cmdline, reaper: Reaper, progress: Progress) -> Self {
+    pub fn start(
+        console: Arc<Console>,
+        cmdline: Cmdline,
+        reaper: Reaper,
+        progress: Progress,
+        timeline: Timeline,
+    ) -> Self {
         let mut system = Self::attach(console, cmdline, reaper, progress, None);
+        system.timeline = timeline;
         let console = &system.console;
         if system.choice.uses(Kind::Containerd) {
             let (config, problem) = RuntimeConfig::load(Path::new(RUNTIME_CONFIG));
@@ -121,7 +131,9 @@ impl System {
                 warning!(console, "{problem}");
             }
             let debug = debug_wanted(&system.cmdline);
-            system.daemon = Some(Daemon::start(console.clone(), system.reaper.clone(), config, debug));
+            let daemon = Daemon::start(console.clone(), system.reaper.clone(), config, debug);
+            note_readiness(daemon.clone(), system.timeline.clone());
+            system.daemon = Some(daemon);
         }
         if let Some(direct) = system.direct.as_ref().filter(|_| system.choice.uses(Kind::Direct)) {
             let both = system.choice.services == Some(Kind::Direct);
@@ -156,6 +168,7 @@ impl System {
             kernel: Linux,
             reaper,
             progress,
+            timeline: Timeline::forgetful(),
             containers: PathBuf::from(crate::paths::CONTAINERS),
             daemon: None,
             choice,
@@ -191,8 +204,15 @@ impl System {
         let engine = self.engine(stage)?;
         if let Some(daemon) = self.daemon.as_ref().filter(|_| engine.name() == self.containerd.name()) {
             daemon.ready().await?;
+            self.timeline.join(CONTAINERD);
         }
         Ok(engine)
+    }
+
+    /// Asks containerd the cheapest question, and waits for an answer of
+    /// whatever kind.
+    pub async fn ask_containerd(&self) {
+        let _ = self.containerd.version().await;
     }
 
     /// The namespace of a stage's containers.
@@ -203,6 +223,18 @@ impl System {
             Stage::Onshutdown => "onshutdown.linuxkit",
         }
     }
+}
+
+/// Notes when containerd answers for the first time.
+fn note_readiness(daemon: Daemon, timeline: Timeline) {
+    timeline.follow(CONTAINERD);
+    timeline.begin(CONTAINERD, "start");
+    tokio::task::spawn_local(async move {
+        match daemon.ready().await {
+            Ok(()) => timeline.end(CONTAINERD, "start"),
+            Err(error) => timeline.fail(CONTAINERD, "start", error),
+        }
+    });
 }
 
 /// Whether engines are to say more than usual.

@@ -9,7 +9,8 @@ use init::console::Console;
 use init::{debug, error, warning};
 use tokio::sync::oneshot;
 
-use crate::modules::{ColdPlug, Event, Place, Report};
+use crate::modules::{ColdPlug, Event, Outcome, Place, Report};
+use crate::timeline::{Span, Timeline};
 use crate::watch::Readable;
 
 /// What every container's root filesystem needs, and no device asks for: it
@@ -54,7 +55,7 @@ pub(super) fn start(console: Arc<Console>) -> Option<Settling> {
 
 /// Waits until every device that is there has its module, and from then on
 /// listens for those that come later.
-pub(super) async fn settled(console: &Arc<Console>, settling: Option<Settling>) {
+pub(super) async fn settled(console: &Arc<Console>, timeline: &Timeline, settling: Option<Settling>) {
     let Some(settling) = settling else { return };
     let Ok((devices, report)) = settling.await else {
         return error!(console, "devices: cold plug ended early; the boot goes on");
@@ -66,6 +67,7 @@ pub(super) async fn settled(console: &Arc<Console>, settling: Option<Settling>) 
         report.loaded().count(),
         report.modaliases
     );
+    note_modules(&report, timeline);
     let socket =
         devices.uevents().map(|socket| BorrowedFd::try_clone_to_owned(&socket).and_then(Readable::new));
     match socket {
@@ -79,5 +81,23 @@ pub(super) async fn settled(console: &Arc<Console>, settling: Option<Settling>) 
         }
         // It has been told of when the socket could not be opened.
         None => {}
+    }
+}
+
+/// Every module that the kernel was asked to load.
+fn note_modules(report: &Report, timeline: &Timeline) {
+    for module in &report.modules {
+        let lane = |name: &dyn std::fmt::Display| format!("module {name}");
+        let failed = match &module.outcome {
+            Outcome::Loaded => None,
+            Outcome::NoDevice => Some("it finds no device".to_owned()),
+            Outcome::Failed(error) => Some(error.to_string()),
+            Outcome::AlreadyLive | Outcome::Forbidden(_) | Outcome::Blocked { .. } => continue,
+        };
+        let end = module.started + module.took;
+        let mut span = Span::over(&lane(&module.name), "load", module.started, end);
+        span.after = module.needs.iter().map(|need| format!("{}/load", lane(need))).collect();
+        span.failed = failed;
+        timeline.add(span);
     }
 }

@@ -32,6 +32,7 @@ use crate::progress::{BOOTED, Progress};
 use crate::reaper::Reaper;
 use crate::supervise::Supervisor;
 use crate::system::System;
+use crate::timeline::{BOOT, DEVICES, Span, Timeline, kernel};
 use crate::{control, paths, stages};
 use initd::{Entry, OwnStage};
 pub use plan::print as print_plan;
@@ -54,6 +55,7 @@ pub struct Boot {
 /// `rc.init`: boots, then supervises until the machine goes down. In a
 /// container, until no process is left.
 pub fn main() -> ExitCode {
+    let begin = since_boot();
     // In a container somebody else has made the mounts, and owns the kernel.
     let mut failures = Vec::new();
     if !Path::new("/proc/self").exists() {
@@ -63,7 +65,7 @@ pub fn main() -> ExitCode {
             failures.push(format!("write {}: {error}", paths::MACHINE));
         }
     }
-    let contained = !Path::new(paths::MACHINE).exists();
+    let begun = Begun { at: begin, mounted: since_boot(), contained: !Path::new(paths::MACHINE).exists() };
     let cmdline = Cmdline::current().unwrap_or_default();
     let console = Arc::new(Console::open(&cmdline));
     for failure in failures {
@@ -78,7 +80,7 @@ pub fn main() -> ExitCode {
         }
     };
     let local = tokio::task::LocalSet::new();
-    match local.block_on(&runtime, run(console.clone(), cmdline, contained)) {
+    match local.block_on(&runtime, run(console.clone(), cmdline, begun)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(console, "rc.init: {error}");
@@ -124,7 +126,17 @@ fn apply_mount(kernel: &dyn Kernel, action: &Action) -> io::Result<()> {
     }
 }
 
-async fn run(console: Arc<Console>, cmdline: Cmdline, contained: bool) -> io::Result<()> {
+/// How this life of rc began.
+struct Begun {
+    /// When, since the kernel started.
+    at: Duration,
+    /// When the mounts were made.
+    mounted: Duration,
+    /// Whether the kernel is somebody else's.
+    contained: bool,
+}
+
+async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Result<()> {
     // Orphans of scripts, and containers without a shim, come to us.
     if let Err(error) = process::become_subreaper() {
         warning!(
@@ -140,9 +152,14 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, contained: bool) -> io::Re
     if taking_over {
         info!(console, "rc.init: started again; taking over");
     }
+    let timeline = Timeline::open(Path::new(paths::TIMELINE))?;
+    let mut mounts = Span::over(BOOT, "mounts", begun.at, begun.mounted);
+    mounts.after = vec![kernel::last_id()];
+    timeline.add(mounts);
+    timeline.lead(BOOT);
     // containerd takes longer than everything else together: its keeper gets
     // to start it before anything else is done.
-    let system = Rc::new(System::start(console, cmdline, reaper, progress));
+    let system = Rc::new(System::start(console, cmdline, reaper, progress, timeline));
     tokio::task::yield_now().await;
     let boot = Rc::new(Boot {
         services: Supervisor::new(system.clone()),
@@ -151,7 +168,7 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, contained: bool) -> io::Re
         going_down: Cell::new(false),
     });
     control::serve(Path::new(paths::CONTROL), boot.clone())?;
-    if !contained {
+    if !begun.contained {
         boot.prepare_machine(taking_over).await;
     }
     if taking_over {
@@ -160,8 +177,13 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, contained: bool) -> io::Re
         boot.run_entries(Path::new(paths::INIT_D), initd::BOOT).await;
         system.progress.mark(BOOTED);
         info!(system.console, "boot: done");
+        // The kernel's log is read now, when nobody waits for it.
+        system.timeline.done(|| match begun.contained {
+            true => Vec::new(),
+            false => kernel::before_rc(begun.at),
+        });
     }
-    if contained {
+    if begun.contained {
         tokio::select! {
             () = system.reaper.childless() => {}
             () = boot.finished.notified() => {}
@@ -176,7 +198,24 @@ impl Boot {
     /// Devices and settings, side by side with containerd's start.
     async fn prepare_machine(&self, taking_over: bool) {
         let (console, kernel) = (&self.system.console, &self.system.kernel);
+        let timeline = &self.system.timeline;
+        timeline.follow(DEVICES);
+        timeline.begin(DEVICES, "settle");
         let devices = devices::start(console.clone());
+        timeline.step("settings", || self.set_up());
+        devices::settled(console, timeline, devices).await;
+        timeline.end(DEVICES, "settle");
+        timeline.join(DEVICES);
+        if !taking_over {
+            // These two ask devices that a module may have brought.
+            timeline.step("clock", || machine::set_clock(console));
+            timeline.step("hostname", || machine::set_hostname(kernel, console));
+        }
+    }
+
+    /// What needs no device: limits, loopback, resolver.
+    fn set_up(&self) {
+        let (console, kernel) = (&self.system.console, &self.system.kernel);
         for action in machine::limits() {
             if let Err(error) = kernel.apply(&action) {
                 warning!(console, "{action}: {error}; the old limit stays");
@@ -187,12 +226,6 @@ impl Boot {
         }
         if let Err((path, error)) = machine::resolver(Path::new("/etc/resolv.conf")) {
             warning!(console, "resolver: cannot make {}: {error}", path.display());
-        }
-        devices::settled(console, devices).await;
-        if !taking_over {
-            // These two ask devices that a module may have brought.
-            machine::set_clock(console);
-            machine::set_hostname(kernel, console);
         }
     }
 
@@ -220,7 +253,7 @@ impl Boot {
     /// Does one of our own stages.
     pub async fn run_stage(self: &Rc<Self>, stage: OwnStage) {
         match stage {
-            OwnStage::Volumes => stages::mount_volumes(&self.system),
+            OwnStage::Volumes => self.system.timeline.step("volumes", || stages::mount_volumes(&self.system)),
             OwnStage::Onboot => stages::run_in_order(&self.system, Stage::Onboot).await,
             OwnStage::Onshutdown => stages::run_in_order(&self.system, Stage::Onshutdown).await,
             OwnStage::Services => {
@@ -235,9 +268,20 @@ impl Boot {
     async fn run_script(&self, path: &Path) {
         let console = &self.system.console;
         let begin = since_boot();
+        let timeline = &self.system.timeline;
+        let lane = format!("script {}", path.file_name().unwrap_or_default().display());
+        timeline.follow(&lane);
+        timeline.begin(&lane, "run");
         let mut command = Command::new(path);
         command.env("PATH", paths::PATH).stdin(Stdio::null()).current_dir("/");
-        match self.system.reaper.run(&mut command).await {
+        let result = self.system.reaper.run(&mut command).await;
+        match &result {
+            Ok(exit) if exit.success() => timeline.end(&lane, "run"),
+            Ok(exit) => timeline.fail(&lane, "run", exit),
+            Err(error) => timeline.fail(&lane, "run", error),
+        }
+        timeline.lead(&lane);
+        match result {
             Ok(exit) if exit.success() => {
                 let took = since_boot().saturating_sub(begin).as_secs_f32();
                 debug!(console, "{}: done in {took:.3}s", path.display());

@@ -140,6 +140,10 @@ impl Engine for Direct {
         Box::pin(self.make(job, &["create"], "create"))
     }
 
+    fn runs_at_once(&self) -> bool {
+        true
+    }
+
     fn run<'a>(&'a self, job: Job<'a>) -> Answer<'a, u32> {
         Box::pin(self.make(job, &["run", "--detach"], "run"))
     }

@@ -162,6 +162,11 @@ pub trait Engine {
     /// the image's program. Returns its pid in the root pid namespace.
     fn create<'a>(&'a self, job: Job<'a>) -> Answer<'a, u32>;
 
+    /// Whether [`run`](Self::run) is less work than the two steps it is made of.
+    fn runs_at_once(&self) -> bool {
+        false
+    }
+
     /// Makes the container and lets its process run at once, where nothing is
     /// to be done in between. Returns its pid.
     fn run<'a>(&'a self, job: Job<'a>) -> Answer<'a, u32> {

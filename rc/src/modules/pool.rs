@@ -296,6 +296,7 @@ impl Pool {
             wanted_by: step.wanted_by.clone(),
             started,
             took,
+            needs: [step.needs.clone(), step.after.clone()].concat(),
             outcome,
         });
         let blocked = self.lock().graph.finish(ticket, end);
@@ -341,6 +342,7 @@ impl Pool {
                 wanted_by: step.wanted_by.clone(),
                 started: since_boot(),
                 took: std::time::Duration::ZERO,
+                needs: Vec::new(),
                 outcome: Outcome::Blocked { need, fault: end == End::Failed },
             });
         }

@@ -42,6 +42,8 @@ pub struct ModuleEvent {
     pub started: Duration,
     /// How long it took.
     pub took: Duration,
+    /// The modules it had to wait for.
+    pub needs: Vec<ModuleName>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -136,6 +138,7 @@ mod tests {
             wanted_by: "virtio:d00000002v00001AF4".to_owned(),
             started: Duration::ZERO,
             took: Duration::from_millis(12),
+            needs: Vec::new(),
             outcome: Outcome::Loaded,
         };
         assert_eq!(event.to_string(), "module virtio_blk: loaded in 0.012s for virtio:d00000002v00001AF4");

@@ -26,6 +26,7 @@ use crate::bundle::{self, Bundle, Stage};
 use crate::engine::{Engine, Error as EngineError, Exit, Id};
 use crate::launch;
 use crate::system::System;
+use crate::timeline::WAITING;
 use policy::Policy;
 pub use report::Status;
 use report::{report, word};
@@ -99,16 +100,21 @@ impl Supervisor {
         };
         self.take_over(&engine).await;
         let names: Vec<String> = self.services.borrow().keys().cloned().collect();
+        let timeline = &self.system.timeline;
         let waits: Vec<_> = names
             .into_iter()
             .map(|name| {
+                let lane = format!("{} {name}", Stage::Services);
+                timeline.follow(&lane);
+                timeline.begin(&lane, WAITING);
                 let supervisor = self.clone();
-                tokio::task::spawn_local(async move { supervisor.start(&name).await })
+                (lane, tokio::task::spawn_local(async move { supervisor.start(&name).await }))
             })
             .collect();
-        for wait in waits {
+        for (lane, wait) in waits {
             // What went wrong has been told on the console.
             let _ = wait.await;
+            timeline.join(&lane);
         }
     }
 
@@ -349,6 +355,7 @@ impl Supervisor {
         let Some(bundle) = self.with(&name, |service| service.bundle.clone()) else { return };
         let started = match self.system.engine_ready(Stage::Services).await {
             Ok(engine) => {
+                self.system.timeline.end(&bundle.label(), WAITING);
                 launch::launch(&self.system, engine.as_ref(), &bundle).await.map(|started| (engine, started))
             }
             Err(error) => Err(error.into()),
