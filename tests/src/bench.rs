@@ -21,11 +21,14 @@ pub const ZERO: &str = "Run /init as init process";
 const MILESTONES: &[(&str, &str)] = &[
     ("kernel", r"Linux version \d"),
     ("/init", "^Run /init as init process|[]] Run /init as init process"),
-    ("first line of lkinit", r"^lkinit: \["),
-    ("onboot, done", r"^lkinit: \[.*?\] onboot (\S+): done in"),
-    ("containerd ready", r"^lkinit: \[.*?\] containerd: \S+ ready in"),
-    ("service, running", r"^lkinit: \[.*?\] service (\S+): running"),
+    ("first line", r"^(?:lkinit|reference): \["),
+    ("onboot, done", r"^(?:lkinit|reference): \[.*?\] onboot (\S+): done in"),
+    ("containerd ready", r"^(?:lkinit|reference): \[.*?\] containerd: \S+ ready in"),
+    ("service, running", r"^(?:lkinit|reference): \[.*?\] service (\S+): running"),
 ];
+
+/// The configuration that the others are compared with.
+pub const REFERENCE: &str = "reference";
 
 static EXPRESSIONS: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
     let compile = |regex| Regex::new(regex).unwrap_or_else(|e| unreachable!("a constant: {e}"));
@@ -78,8 +81,8 @@ fn since(at: Duration, zero: Duration) -> f64 {
 pub struct Series {
     /// The configuration's name.
     pub name: String,
-    /// What the last service is meant to take, in seconds.
-    pub goal: f64,
+    /// How many times as fast as the reference the last service is meant to be.
+    pub goal: Option<f64>,
     /// The boots.
     pub runs: Vec<Run>,
 }
@@ -139,7 +142,7 @@ pub fn table(series: &[Series]) -> String {
     }
     // Rows in the order of the first configuration that has both.
     rows.sort_by_key(|row| MILESTONES.iter().position(|(name, _)| row.starts_with(name)));
-    let wide = rows.iter().map(|row| row.len()).max().unwrap_or(0).max("last service, goal".len());
+    let wide = rows.iter().map(|row| row.len()).max().unwrap_or(0).max("as fast as the reference".len());
     let widths: Vec<_> = series.iter().map(|s| s.name.len().max(8)).collect();
     let line = |title: &str, cells: Vec<String>| {
         let cells = cells.iter().zip(&widths).map(|(cell, &width)| format!("  {cell:>width$}"));
@@ -153,7 +156,11 @@ pub fn table(series: &[Series]) -> String {
         text += &line(row, columns.iter().map(|(_, medians)| seconds(cell(medians))).collect());
     }
     text += &line("last service", series.iter().map(|s| seconds(s.end())).collect());
-    text += &line("last service, goal", series.iter().map(|s| seconds(Some(s.goal))).collect());
+    let reference = series.iter().find(|s| s.name == REFERENCE).and_then(Series::end);
+    let times = |times: Option<f64>| times.map_or_else(|| "-".to_owned(), |times| format!("{times:.2}x"));
+    let ratio = |s: &Series| Some(reference? / s.end()?);
+    text += &line("as fast as the reference", series.iter().map(|s| times(ratio(s))).collect());
+    text += &line("as fast, goal", series.iter().map(|s| times(s.goal)).collect());
     text
 }
 
@@ -179,6 +186,10 @@ mod tests {
         .unwrap()
     }
 
+    fn doubled(run: &Run) -> Run {
+        Run(run.0.iter().map(|(name, at)| (name.clone(), at * 2.0)).collect())
+    }
+
     #[test]
     fn the_clock_starts_with_init_and_a_milestone_counts_once() {
         let run = boot(4000);
@@ -188,7 +199,7 @@ mod tests {
         };
         near("kernel", -2.0);
         near("/init", 0.0);
-        near("first line of lkinit", 0.1);
+        near("first line", 0.1);
         near("onboot, done: 000-sysctl", 0.4);
         near("containerd ready", 1.0);
         near("service, running: a", 4.0);
@@ -199,13 +210,17 @@ mod tests {
     #[test]
     fn medians_are_by_milestone() {
         let runs = vec![boot(4000), boot(5000), boot(4500)];
-        let series = Series { name: "x".into(), goal: 5.0, runs };
+        let series = Series { name: "x".into(), goal: Some(1.5), runs };
         let medians = series.medians();
         assert!(medians.contains(&("containerd ready".to_owned(), 1.5)), "{medians:?}");
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
         assert_eq!(median(vec![]), None);
         let text = table(std::slice::from_ref(&series));
         assert!(text.contains("last service"), "{text}");
+        let slower = Series { name: REFERENCE.into(), goal: None, runs: vec![boot(4000)] };
+        let slower = Series { runs: slower.runs.iter().map(|run| doubled(run)).collect(), ..slower };
+        let text = table(&[slower, series.clone()]);
+        assert!(text.contains("1.00x") && text.contains("2.00x") && text.contains("1.50x"), "{text}");
         assert_eq!(series.to_json()["medians"]["containerd ready"], json!(1.5));
     }
 }
