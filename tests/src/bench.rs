@@ -218,7 +218,7 @@ mod tests {
         let text = table(std::slice::from_ref(&series));
         assert!(text.contains("last service"), "{text}");
         let slower = Series { name: REFERENCE.into(), goal: None, runs: vec![boot(4000)] };
-        let slower = Series { runs: slower.runs.iter().map(|run| doubled(run)).collect(), ..slower };
+        let slower = Series { runs: slower.runs.iter().map(doubled).collect(), ..slower };
         let text = table(&[slower, series.clone()]);
         assert!(text.contains("1.00x") && text.contains("2.00x") && text.contains("1.50x"), "{text}");
         assert_eq!(series.to_json()["medians"]["containerd ready"], json!(1.5));
