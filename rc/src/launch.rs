@@ -2,10 +2,9 @@
 //! From a bundle to a running process, in the order of CONTRACT section 2.
 
 use init::mountinfo::MountTable;
-use nix::libc::SIGKILL;
 
-use crate::bundle::{Bundle, Error as BundleError};
-use crate::engine::{Engine, Error as EngineError, Id, Job};
+use crate::bundle::{Bundle, Error as BundleError, Prepared, Stage};
+use crate::engine::{Engine, Error as EngineError, Id, Job, Task};
 use crate::logs::{Logs, Marks};
 use crate::system::System;
 use crate::timeline::Timeline;
@@ -59,30 +58,42 @@ pub fn id(bundle: &Bundle) -> Id {
     Id { namespace: namespace.to_owned(), name: bundle.name.clone() }
 }
 
-/// Prepares a bundle and starts its container.
+/// Prepares a bundle and starts its container. A container that cannot be
+/// started leaves no mount, no record, no control group and no link behind;
+/// what an earlier start of it has written stays.
 ///
 /// # Errors
 /// The first step that fails.
 pub async fn launch(system: &System, engine: &dyn Engine, bundle: &Bundle) -> Result<Started, Error> {
     let id = id(bundle);
+    let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
+    let marks = logs.make().map_err(|(path, source)| Error::Log { path, source })?;
     let (timeline, lane) = (&system.timeline, bundle.label());
     timeline.begin(&lane, "prepare");
-    let prepared = prepare(system, bundle);
-    noted(timeline, &lane, "prepare", prepared)?;
-    let started = run(system, engine, bundle, &id).await;
-    if started.is_err()
-        && let Ok(mounts) = MountTable::read()
+    let prepared = noted(timeline, &lane, "prepare", prepare(system, bundle))?;
+    let mut result = run(system, engine, bundle, &id, &logs).await;
+    if let Err(Error::Engine(EngineError::Unavailable { .. })) = result
+        && let Some(pid) = after_outage(system, engine, bundle.stage, &id).await
     {
-        // The error that is told is the one that came first.
-        let _ = bundle.unprepare(&system.kernel, &mounts);
+        result = Ok(pid);
     }
-    started
+    match result {
+        Ok(pid) => Ok(Started { pid, logs, marks }),
+        Err(error) => {
+            if !bundle.namespace_binds().is_empty()
+                && let Ok(mounts) = MountTable::read()
+            {
+                bundle.unbind_namespaces(&system.kernel, &mounts);
+            }
+            prepared.undo(&system.kernel);
+            Err(error)
+        }
+    }
 }
 
-fn prepare(system: &System, bundle: &Bundle) -> Result<(), Error> {
+fn prepare(system: &System, bundle: &Bundle) -> Result<Prepared, Error> {
     let mounts = MountTable::read().map_err(Error::MountTable)?;
-    bundle.prepare(&system.kernel, &mounts)?;
-    Ok(())
+    Ok(bundle.prepare(&system.kernel, &mounts)?)
 }
 
 /// Notes how a step of a container's start has ended.
@@ -100,9 +111,32 @@ fn noted<T, E: Into<Error>>(
     result
 }
 
-async fn run(system: &System, engine: &dyn Engine, bundle: &Bundle, id: &Id) -> Result<Started, Error> {
-    let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
-    let marks = logs.make().map_err(|(path, source)| Error::Log { path, source })?;
+/// The engine went away in the middle of a start, and may have done what it
+/// was asked for. When it is back, it is asked: a process that runs is the one
+/// that was wanted, anything less is removed. Where it does not come back,
+/// what is left is removed by the next start.
+async fn after_outage(system: &System, engine: &dyn Engine, stage: Stage, id: &Id) -> Option<u32> {
+    system.engine_back(stage).await.ok()?;
+    let found = engine.list(&id.namespace).await.ok()?;
+    let found = found.into_iter().find(|found| found.name == id.name)?;
+    match found.task.filter(Task::is_running) {
+        Some(task) => Some(task.pid),
+        None => {
+            // What cannot be removed now is in the way of the next start,
+            // which removes it or says so.
+            let _ = engine.discard(id).await;
+            None
+        }
+    }
+}
+
+async fn run(
+    system: &System,
+    engine: &dyn Engine,
+    bundle: &Bundle,
+    id: &Id,
+    logs: &Logs,
+) -> Result<u32, Error> {
     let spec = bundle.spec().to_string();
     let job =
         Job { id, bundle: &bundle.path, spec: spec.as_bytes(), stdout: &logs.stdout, stderr: &logs.stderr };
@@ -110,8 +144,7 @@ async fn run(system: &System, engine: &dyn Engine, bundle: &Bundle, id: &Id) -> 
     let nothing_between = bundle.runtime.interfaces.is_empty() && bundle.namespace_binds().is_empty();
     if nothing_between && engine.runs_at_once() {
         timeline.begin(&lane, "start");
-        let pid = noted(timeline, &lane, "start", engine.run(job).await)?;
-        return Ok(Started { pid, logs, marks });
+        return noted(timeline, &lane, "start", engine.run(job).await);
     }
     timeline.begin(&lane, "create");
     let pid = noted(timeline, &lane, "create", engine.create(job).await)?;
@@ -123,11 +156,10 @@ async fn run(system: &System, engine: &dyn Engine, bundle: &Bundle, id: &Id) -> 
     };
     let result = noted(timeline, &lane, "start", result);
     if let Err(error) = result {
-        let _ = engine.kill(id, SIGKILL, true).await;
-        let _ = engine.delete(id).await;
+        let _ = engine.discard(id).await;
         return Err(error);
     }
-    Ok(Started { pid, logs, marks })
+    Ok(pid)
 }
 
 fn connect(system: &System, bundle: &Bundle, pid: u32) -> Result<(), BundleError> {

@@ -23,6 +23,9 @@ pub const TIMELINE: &str = "/run/lkinit/timeline";
 /// What has happened to services.
 pub const EVENTS: &str = "/run/lkinit/events";
 
+/// What is known of each service, a file each.
+pub const SERVICES: &str = "/run/lkinit/services";
+
 /// The image's containers.
 pub const CONTAINERS: &str = "/containers";
 

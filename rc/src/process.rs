@@ -83,6 +83,31 @@ impl Stat {
     }
 }
 
+/// The processes whose command line is one of those that are looked for.
+pub fn find(wanted: impl Fn(&[&[u8]]) -> bool) -> Vec<Identity> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let matches = |pid: &i32| {
+        let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        wanted(&text.split(|byte| *byte == 0).collect::<Vec<_>>())
+    };
+    pids.filter(matches).filter_map(Identity::of).collect()
+}
+
+/// Waits until a process is gone, whoever its parent is.
+///
+/// # Errors
+/// Those of pidfd_open(2), a process that is gone excepted.
+pub async fn gone(identity: Identity) -> io::Result<()> {
+    if identity.is_alive()
+        && let Some(pidfd) = init::sys::process::open_pidfd(identity.pid)?
+        && identity.is_alive()
+    {
+        Readable::new(pidfd)?.readable().await?;
+    }
+    Ok(())
+}
+
 /// Waits for the end of a process that is not our child; how it ended is
 /// found in PID 1's record of what it reaps.
 ///
@@ -92,12 +117,7 @@ pub async fn end_of_stranger(identity: Identity) -> io::Result<Exit> {
     // The watch comes before what it is to see: PID 1 writes the record at
     // about the time at which the descriptor tells of the end.
     let record = Watch::new(Path::new(reaped::PATH));
-    if identity.is_alive()
-        && let Some(pidfd) = init::sys::process::open_pidfd(identity.pid)?
-        && identity.is_alive()
-    {
-        Readable::new(pidfd)?.readable().await?;
-    }
+    gone(identity).await?;
     let find = || reaped::find(identity.pid, identity.start).ok().flatten();
     let recorded = async {
         loop {

@@ -25,8 +25,15 @@ const UNCLAIMED: usize = 256;
 struct Table {
     childless: bool,
     claims: HashMap<i32, oneshot::Sender<Exit>>,
-    unclaimed: VecDeque<(i32, Exit)>,
+    /// Exits that nobody was waiting for, the oldest first, each with its number.
+    unclaimed: VecDeque<(u64, i32, Exit)>,
+    /// How many exits have been seen.
+    seen: u64,
 }
+
+/// A moment, by the exits that had been seen until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(u64);
 
 /// A handle on the table of children; cheap to clone.
 #[derive(Clone, Default)]
@@ -77,7 +84,8 @@ impl Reaper {
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let pid = command.spawn()?.id().cast_signed();
         self.table.borrow_mut().childless = false;
-        Ok(Child { pid, exit: self.claim(pid) })
+        // It has just begun: its end cannot have been seen.
+        Ok(Child { pid, exit: self.claim(pid, self.mark()) })
     }
 
     /// Starts a program and waits until it ends.
@@ -88,12 +96,20 @@ impl Reaper {
         Ok(self.spawn(command)?.wait().await)
     }
 
-    /// The end of a child, or of a process that this one has inherited.
-    pub fn claim(&self, pid: i32) -> oneshot::Receiver<Exit> {
+    /// This moment.
+    pub fn mark(&self) -> Mark {
+        Mark(self.table.borrow().seen)
+    }
+
+    /// The end of a child, or of a process that this one has inherited, which
+    /// began after `since`: an earlier end is that of another process, which
+    /// had the same number.
+    pub fn claim(&self, pid: i32, since: Mark) -> oneshot::Receiver<Exit> {
         let (sender, receiver) = oneshot::channel();
         let mut table = self.table.borrow_mut();
-        if let Some(at) = table.unclaimed.iter().position(|(known, _)| *known == pid)
-            && let Some((_, exit)) = table.unclaimed.remove(at)
+        table.unclaimed.retain(|(number, known, _)| *known != pid || *number > since.0);
+        if let Some(at) = table.unclaimed.iter().position(|(_, known, _)| *known == pid)
+            && let Some((_, _, exit)) = table.unclaimed.remove(at)
         {
             // The receiver is in our hands: this cannot fail.
             let _ = sender.send(exit);
@@ -127,6 +143,7 @@ impl Reaper {
 
     fn record(&self, pid: i32, exit: Exit) {
         let mut table = self.table.borrow_mut();
+        table.seen += 1;
         if let Some(sender) = table.claims.remove(&pid) {
             let _ = sender.send(exit);
             return;
@@ -134,6 +151,35 @@ impl Reaper {
         if table.unclaimed.len() == UNCLAIMED {
             table.unclaimed.pop_front();
         }
-        table.unclaimed.push_back((pid, exit));
+        let number = table.seen;
+        table.unclaimed.push_back((number, pid, exit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXIT: Exit = Exit { status: Some(7) };
+
+    #[test]
+    fn an_exit_that_comes_before_its_claim_is_kept() {
+        let reaper = Reaper::default();
+        let mark = reaper.mark();
+        reaper.record(42, EXIT);
+        assert_eq!(reaper.claim(42, mark).try_recv(), Ok(EXIT));
+        assert!(reaper.claim(42, mark).try_recv().is_err(), "told twice");
+    }
+
+    /// Process numbers are used again.
+    #[test]
+    fn the_end_of_an_earlier_process_of_that_number_is_not_told() {
+        let reaper = Reaper::default();
+        reaper.record(42, EXIT);
+        let mut end = reaper.claim(42, reaper.mark());
+        assert!(end.try_recv().is_err());
+        reaper.record(42, Exit { status: Some(0) });
+        assert_eq!(end.try_recv(), Ok(Exit { status: Some(0) }));
+        assert!(reaper.table.borrow().unclaimed.is_empty());
     }
 }

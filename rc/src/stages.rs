@@ -95,7 +95,7 @@ async fn clean_up(system: &System, engine: &dyn Engine, stage: Stage) {
         Ok(found) => found,
         Err(error) => return warning!(system.console, "{stage}: {error}; old containers are not cleaned up"),
     };
-    for container in found.into_iter().filter(|found| !found.task.is_some_and(|task| task.running)) {
+    for container in found.into_iter().filter(|found| !found.task.is_some_and(|task| task.is_running())) {
         let id = crate::engine::Id { namespace: namespace.to_owned(), name: container.name };
         match engine.delete(&id).await {
             Ok(()) => info!(system.console, "{stage}: removed the container {id} of an earlier boot"),

@@ -4,11 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use init::cmdline::Cmdline;
 use init::console::Console;
 use init::sys::Linux;
 use init::{info, warning};
+use tokio::time::sleep;
 
 use crate::bundle::Stage;
 use crate::engine::containerd::{Containerd, SOCKET};
@@ -22,6 +24,9 @@ use crate::timeline::{CONTAINERD, Timeline};
 
 /// The namespace of the services, where `runtime.json` names no other.
 pub const SERVICES: &str = "services.linuxkit";
+
+/// How long after a broken connection the daemon's end is known at the latest.
+const CONNECTION_LOST: Duration = Duration::from_millis(20);
 
 /// Who runs the containers of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,6 +218,17 @@ impl System {
     /// whatever kind.
     pub async fn ask_containerd(&self) {
         let _ = self.containerd.version().await;
+    }
+
+    /// Waits until the engine of a stage answers again, after a connection to
+    /// it has broken.
+    ///
+    /// # Errors
+    /// As [`System::engine_ready`].
+    pub async fn engine_back(&self, stage: Stage) -> Result<Rc<dyn Engine>, Error> {
+        // The end of the daemon is noticed a moment after its connections break.
+        sleep(CONNECTION_LOST).await;
+        self.engine_ready(stage).await
     }
 
     /// The namespace of a stage's containers.

@@ -183,9 +183,11 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
             false => kernel::before_rc(begun.at),
         });
     }
-    if begun.contained {
+    // A container ends with its first process, which may be this one: then
+    // nothing is to be left. Under PID 1 it ends when PID 1 is told to.
+    if begun.contained && std::process::id() == 1 {
         tokio::select! {
-            () = system.reaper.childless() => {}
+            () = boot.nothing_left() => {}
             () = boot.finished.notified() => {}
         }
     } else {
@@ -226,6 +228,17 @@ impl Boot {
         }
         if let Err((path, error)) = machine::resolver(Path::new("/etc/resolv.conf")) {
             warning!(console, "resolver: cannot make {}: {error}", path.display());
+        }
+    }
+
+    /// Waits until there is no child, and no service that will be one again.
+    async fn nothing_left(&self) {
+        loop {
+            self.services.all_down().await;
+            self.system.reaper.childless().await;
+            if self.services.is_down() {
+                return;
+            }
         }
     }
 

@@ -40,18 +40,25 @@ impl Bundle {
     }
 }
 
-/// What one call of [`Bundle::prepare`] has mounted: all of it at the first
-/// start of a container, nothing when it is started again.
+/// What one call of [`Bundle::prepare`] has made, mounts and control groups:
+/// all of it at the first start of a container, nothing when it is started
+/// again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Prepared(Vec<PathBuf>);
+pub struct Prepared {
+    mounts: Vec<PathBuf>,
+    groups: Vec<PathBuf>,
+}
 
 impl Prepared {
-    /// Takes these mounts back, newest first, when the container cannot be
-    /// started after all. Mounts of an earlier start stay, and with them what
-    /// the container has written. One that will not go is left.
+    /// Takes it back, newest first, when the container cannot be started
+    /// after all. Mounts of an earlier start stay, and with them what the
+    /// container has written. What will not go is left.
     pub fn undo(&self, kernel: &dyn Kernel) {
-        for target in self.0.iter().rev() {
-            // There is a failure to be told already, and it came first.
+        // There is a failure to be told already, and it came first.
+        for group in self.groups.iter().rev() {
+            let _ = kernel.apply(&Action::RemoveDir(group.clone()));
+        }
+        for target in self.mounts.iter().rev() {
             let _ = unmount(target, kernel);
         }
     }
@@ -80,13 +87,13 @@ fn apply_step(
     step: &Step,
     kernel: &dyn Kernel,
     mounts: &MountTable,
-    Prepared(made): &mut Prepared,
+    made: &mut Prepared,
 ) -> Result<(), Error> {
     match step {
         Step::Mount { at, entry } => {
             let target = find(container, "mounts", at)?;
             if entry.is_new() {
-                let current = !made.iter().any(|path| target.starts_with(path));
+                let current = !made.mounts.iter().any(|path| target.starts_with(path));
                 if current && is_mounted(entry, &target, mounts) {
                     return Ok(());
                 }
@@ -99,7 +106,7 @@ fn apply_step(
             for (index, call) in entry.calls(&target).into_iter().enumerate() {
                 act(container, "mounts", &target, &Action::Mount(call), kernel)?;
                 if index == 0 && entry.is_new() {
-                    made.push(target.clone());
+                    made.mounts.push(target.clone());
                 }
             }
             Ok(())
@@ -109,7 +116,14 @@ fn apply_step(
             act(container, "mkdir", &path, &make_dir(&path), kernel)
         }
         Step::ControlGroup { actions, .. } => actions.iter().try_for_each(|action| match action {
-            Action::MakeDir { path, .. } => act(container, "cgroups", path, action, kernel),
+            Action::MakeDir { path, .. } => {
+                let new = !path.exists();
+                act(container, "cgroups", path, action, kernel)?;
+                if new {
+                    made.groups.push(path.clone());
+                }
+                Ok(())
+            }
             _ => {
                 // See Step::ControlGroup: a refusal is no failure.
                 let _ = kernel.apply(action);

@@ -6,8 +6,8 @@
 //! directories, control groups), then the engine creates the container, then
 //! [`Bundle::connect`] (interfaces) and [`Bundle::bind_namespaces`], then the
 //! engine starts it. All three may be repeated for a container that is
-//! started again. [`Prepared::undo`] is for a start that failed, and
-//! [`Bundle::unprepare`] for a container that is over.
+//! started again. [`Prepared::undo`] and [`Bundle::unbind_namespaces`] are for
+//! a start that failed, and [`Bundle::unprepare`] for a container that is over.
 
 mod apply;
 mod config;

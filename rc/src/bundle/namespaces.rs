@@ -67,6 +67,26 @@ impl Bundle {
     }
 }
 
+impl Bundle {
+    /// Takes the binds of [`Bundle::bind_namespaces`] away, and with them
+    /// namespaces that nothing else holds, when the container cannot be
+    /// started after all. What will not go is left.
+    pub fn unbind_namespaces(&self, kernel: &dyn Kernel, mounts: &MountTable) {
+        for NamespaceBind { name, path } in self.namespace_binds() {
+            let step = format!("bindNS.{name}");
+            let Ok(target) = find(&self.label(), &step, &Place { root: "/".into(), path }) else { continue };
+            for mount in mounts.on(&target).into_iter().rev() {
+                // A mount namespace is bound on a bind of the file to itself.
+                if mount.fstype == "nsfs" || name == "mnt" {
+                    let unmount = Action::Unmount { path: target.clone(), lazy: true };
+                    // There is a failure to be told already, and it came first.
+                    let _ = kernel.apply(&unmount);
+                }
+            }
+        }
+    }
+}
+
 /// The mounts that bind the namespace file `source` to `target`.
 ///
 /// The kernel lets no mount namespace be mounted where the mount would spread

@@ -94,7 +94,7 @@ async fn start(system: &System, options: &Options, name: &str) -> Result<Answer,
     let (engine, bundle, id) = handles(system, options, name)?;
     let found = engine.list(&id.namespace).await.map_err(|error| error.to_string())?;
     if let Some(found) = found.iter().find(|found| found.name == id.name) {
-        if found.task.is_some_and(|task| task.running) {
+        if found.task.is_some_and(|task| task.is_running()) {
             return Err("runs already".to_owned());
         }
         // What is left of a crash.

@@ -4,26 +4,32 @@
 //! A container is a record with a spec, no image and no snapshot; its task
 //! has no root filesystem mounts, as the bundle's own is mounted already.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::version_client::VersionClient;
 use containerd_client::services::v1::{
     Container, CreateContainerRequest, CreateTaskRequest, DeleteContainerRequest, DeleteTaskRequest,
-    KillRequest, ListContainersRequest, ListTasksRequest, StartRequest, WaitRequest, container::Runtime,
+    GetRequest, KillRequest, ListContainersRequest, ListTasksRequest, StartRequest, WaitRequest,
+    container::Runtime,
 };
 use containerd_client::types::v1::Status as TaskStatus;
 use hyper_util::rt::TokioIo;
+use nix::sys::signal::Signal;
 use prost::Message as _;
 use prost_types::Any;
 use tokio::net::UnixStream;
+use tokio::time::sleep;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::{Answer, Engine, Error, Exit, Found, Id, Job, Task};
+use super::{Answer, Engine, Error, Exit, Found, Id, Job, Task, TaskState};
+use crate::process::{self, Identity};
 
 /// The socket of CONTRACT and of containerd's defaults.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
@@ -33,6 +39,9 @@ const RUNTIME: &str = "io.containerd.runc.v2";
 const SPEC_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 /// containerd 1.6 wants this name bare, without `type.googleapis.com/`.
 const OPTIONS_URL: &str = "containerd.runc.v1.Options";
+
+/// The pause after containerd would not wait for a task that runs.
+const ANOTHER_LOOK: Duration = Duration::from_secs(1);
 
 /// Options of the runc shim: the one field of `containerd.runc.v1.Options`
 /// (api/types/runc/options/oci.proto in containerd) that we set.
@@ -48,6 +57,9 @@ struct RuncOptions {
 pub struct Containerd {
     channel: Channel,
     runtime: Option<PathBuf>,
+    /// The first processes of the containers that were made or found here: to
+    /// signal one, and to see that it is gone, no daemon is needed.
+    processes: RefCell<HashMap<Id, Identity>>,
 }
 
 impl Containerd {
@@ -61,7 +73,7 @@ impl Containerd {
             let socket = socket.clone();
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         }));
-        Self { channel, runtime }
+        Self { channel, runtime, processes: RefCell::default() }
     }
 
     /// containerd's version: the cheapest question, asked to see whether it answers.
@@ -95,32 +107,25 @@ impl Engine for Containerd {
     fn create<'a>(&'a self, job: Job<'a>) -> Answer<'a, u32> {
         Box::pin(async move {
             let id = job.id;
-            let container = Container {
-                id: id.name.clone(),
-                runtime: Some(Runtime { name: RUNTIME.to_owned(), options: self.options() }),
-                spec: Some(Any { type_url: SPEC_URL.to_owned(), value: job.spec.to_vec() }),
-                labels: HashMap::from([("lkinit.bundle".to_owned(), job.bundle.display().to_string())]),
-                ..Container::default()
-            };
-            let request = CreateContainerRequest { container: Some(container) };
-            self.containers()
-                .create(scoped(request, id)?)
-                .await
-                .map_err(|status| refused("create", id, &status))?;
-            let request = CreateTaskRequest {
-                container_id: id.name.clone(),
-                stdout: job.stdout.display().to_string(),
-                stderr: job.stderr.display().to_string(),
-                options: self.options(),
-                ..CreateTaskRequest::default()
-            };
-            match self.tasks().create(scoped(request, id)?).await {
-                Ok(answer) => Ok(answer.into_inner().pid),
+            // What a start left that was cut short, or a shim that died, is in
+            // the way: nobody else makes containers of ours.
+            let mut made = self.make(job).await?;
+            if made.as_ref().is_err_and(|status| status.code() == Code::AlreadyExists) {
+                self.discard(id).await?;
+                made = self.make(job).await?;
+            }
+            match made {
+                Ok(pid) => {
+                    self.remember(id, pid);
+                    Ok(pid)
+                }
                 Err(status) => {
-                    // A record without a task is of no use to anyone.
-                    let request = DeleteContainerRequest { id: id.name.clone() };
-                    let _ = self.containers().delete(scoped(request, id)?).await;
-                    Err(refused("create", id, &status))
+                    let error = refused("create", id, &status);
+                    if !matches!(error, Error::Unavailable { .. }) {
+                        // A record without a task is of no use to anyone.
+                        let _ = self.delete(id).await;
+                    }
+                    Err(error)
                 }
             }
         })
@@ -136,15 +141,38 @@ impl Engine for Containerd {
 
     fn wait<'a>(&'a self, id: &'a Id) -> Answer<'a, Exit> {
         Box::pin(async move {
-            let request = WaitRequest { container_id: id.name.clone(), ..WaitRequest::default() };
-            let answer = self.tasks().wait(scoped(request, id)?).await;
-            let answer = answer.map_err(|status| refused("wait for", id, &status))?;
-            Ok(Exit { status: Some(answer.into_inner().exit_status) })
+            loop {
+                let request = WaitRequest { container_id: id.name.clone(), ..WaitRequest::default() };
+                let error = match self.tasks().wait(scoped(request, id)?).await {
+                    Ok(answer) => return Ok(Exit { status: Some(answer.into_inner().exit_status) }),
+                    Err(status) => refused("wait for", id, &status),
+                };
+                if matches!(error, Error::Unavailable { .. }) {
+                    return Err(error);
+                }
+                match self.look(id).await? {
+                    Sight::Running => sleep(ANOTHER_LOOK).await,
+                    Sight::Ended(exit) => return Ok(exit),
+                    Sight::Nothing => {
+                        // Its shim has died, or it ended while containerd was
+                        // away (2.x forgets such a one). Nobody can look after
+                        // it any more: containerd kills it, too, in its time.
+                        self.end_process(id).await;
+                        return Err(error);
+                    }
+                }
+            }
         })
     }
 
     fn kill<'a>(&'a self, id: &'a Id, signal: i32, all: bool) -> Answer<'a, ()> {
         Box::pin(async move {
+            let process = self.processes.borrow().get(id).copied();
+            if let Some(identity) = process.filter(|_| !all) {
+                // At once, and also while containerd is away or hangs. The
+                // shim would have runc do the same.
+                return signal_process(id, identity, signal);
+            }
             let request = KillRequest {
                 container_id: id.name.clone(),
                 signal: signal.cast_unsigned(),
@@ -159,19 +187,29 @@ impl Engine for Containerd {
     fn delete<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {
         Box::pin(async move {
             // The task first: deleting a container that has one leaves the
-            // task running and out of reach.
-            let request = DeleteTaskRequest { container_id: id.name.clone() };
-            match self.tasks().delete(scoped(request, id)?).await {
-                Err(status) if status.code() != Code::NotFound => {
-                    return Err(refused("delete the task of", id, &status));
+            // task running and out of reach. Of a task whose shim has died the
+            // first call says so, when containerd has removed it; the second
+            // says that there is none.
+            let mut again = true;
+            loop {
+                let request = DeleteTaskRequest { container_id: id.name.clone() };
+                let Err(status) = self.tasks().delete(scoped(request, id)?).await else { break };
+                if status.code() == Code::NotFound {
+                    break;
                 }
-                _ => {}
+                let error = refused("delete the task of", id, &status);
+                if matches!(error, Error::Unavailable { .. }) || !std::mem::take(&mut again) {
+                    return Err(error);
+                }
             }
             let request = DeleteContainerRequest { id: id.name.clone() };
             match self.containers().delete(scoped(request, id)?).await {
-                Err(status) if status.code() != Code::NotFound => Err(refused("delete", id, &status)),
-                _ => Ok(()),
+                Err(status) if status.code() != Code::NotFound => return Err(refused("delete", id, &status)),
+                _ => {}
             }
+            self.end_process(id).await;
+            self.processes.borrow_mut().remove(id);
+            Ok(())
         })
     }
 
@@ -185,13 +223,110 @@ impl Engine for Containerd {
             let tasks = self.tasks().list(request).await.map_err(fail)?.into_inner().tasks;
             let task = |name: &str| {
                 let process = tasks.iter().find(|process| process.id == name)?;
-                let running = !matches!(process.status(), TaskStatus::Stopped | TaskStatus::Unknown);
-                Some(Task { pid: process.pid, running })
+                Some(Task { pid: process.pid, state: state(process.status()) })
             };
             let found = |name: String| Found { task: task(&name), name };
-            Ok(containers.into_iter().map(|container| found(container.id)).collect())
+            let all: Vec<Found> = containers.into_iter().map(|container| found(container.id)).collect();
+            for Found { name, task } in &all {
+                let id = Id { namespace: namespace.to_owned(), name: name.clone() };
+                if let Some(task) = task.filter(|task| task.state != TaskState::Ended) {
+                    self.remember(&id, task.pid);
+                }
+            }
+            Ok(all)
         })
     }
+}
+
+impl Containerd {
+    /// Makes the record and the task of a container; returns its pid, or what
+    /// containerd has against it.
+    async fn make(&self, job: Job<'_>) -> Result<Result<u32, Status>, Error> {
+        let id = job.id;
+        let container = Container {
+            id: id.name.clone(),
+            runtime: Some(Runtime { name: RUNTIME.to_owned(), options: self.options() }),
+            spec: Some(Any { type_url: SPEC_URL.to_owned(), value: job.spec.to_vec() }),
+            labels: HashMap::from([("lkinit.bundle".to_owned(), job.bundle.display().to_string())]),
+            ..Container::default()
+        };
+        let request = CreateContainerRequest { container: Some(container) };
+        if let Err(status) = self.containers().create(scoped(request, id)?).await {
+            return Ok(Err(status));
+        }
+        let request = CreateTaskRequest {
+            container_id: id.name.clone(),
+            stdout: job.stdout.display().to_string(),
+            stderr: job.stderr.display().to_string(),
+            options: self.options(),
+            ..CreateTaskRequest::default()
+        };
+        Ok(self.tasks().create(scoped(request, id)?).await.map(|answer| answer.into_inner().pid))
+    }
+
+    fn remember(&self, id: &Id, pid: u32) {
+        if let Some(identity) = Identity::of(pid.cast_signed()) {
+            self.processes.borrow_mut().insert(id.clone(), identity);
+        }
+    }
+
+    /// What containerd thinks of a task that it would not wait for.
+    async fn look(&self, id: &Id) -> Result<Sight, Error> {
+        let request = GetRequest { container_id: id.name.clone(), ..GetRequest::default() };
+        match self.tasks().get(scoped(request, id)?).await {
+            Ok(answer) => {
+                Ok(answer.into_inner().process.map_or(Sight::Nothing, |process| match process.status() {
+                    TaskStatus::Stopped => Sight::Ended(Exit { status: Some(process.exit_status) }),
+                    TaskStatus::Unknown => Sight::Nothing,
+                    _ => Sight::Running,
+                }))
+            }
+            Err(status) => match refused("look at", id, &status) {
+                error @ Error::Unavailable { .. } => Err(error),
+                _ => Ok(Sight::Nothing),
+            },
+        }
+    }
+
+    /// Sees to it that a container's first process is gone.
+    async fn end_process(&self, id: &Id) {
+        let process = self.processes.borrow().get(id).copied();
+        if let Some(identity) = process.filter(|identity| identity.is_alive()) {
+            let _ = init::sys::process::signal(identity.pid, Signal::SIGKILL);
+            let _ = process::gone(identity).await;
+        }
+    }
+}
+
+/// What there is to be seen of a task.
+enum Sight {
+    Running,
+    Ended(Exit),
+    Nothing,
+}
+
+/// How far a task has come, in the engine's words.
+fn state(status: TaskStatus) -> TaskState {
+    match status {
+        TaskStatus::Created => TaskState::Created,
+        TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing => TaskState::Running,
+        TaskStatus::Stopped | TaskStatus::Unknown => TaskState::Ended,
+    }
+}
+
+fn signal_process(id: &Id, identity: Identity, number: i32) -> Result<(), Error> {
+    let gone = |reason: String, missing| Error::Refused {
+        engine: NAME,
+        step: "signal",
+        id: id.clone(),
+        missing,
+        reason,
+    };
+    if !identity.is_alive() {
+        return Err(gone("its process has ended".to_owned(), true));
+    }
+    let signal = Signal::try_from(number).map_err(|_| gone(format!("there is no signal {number}"), false))?;
+    init::sys::process::signal(identity.pid, signal).map_err(|error| gone(error.to_string(), false))
 }
 
 /// A request in the namespace of a container.

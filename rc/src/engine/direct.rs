@@ -7,18 +7,24 @@
 //! the process is PID 1's child by then, and its end is found in PID 1's
 //! record of what it reaped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
+use std::future::poll_fn;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Command, Stdio};
+use std::task::Poll;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, Engine, Error, Exit, Found, Id, Job, Task};
+use super::{Answer, Engine, Error, Exit, Found, Id, Job, Task, TaskState};
 use crate::process::{self, Identity};
 use crate::reaper::Reaper;
 
@@ -40,6 +46,15 @@ pub fn find_crun() -> Option<PathBuf> {
     find_runtime().filter(|path| path.ends_with("crun"))
 }
 
+/// How long a runtime that an earlier rc has started may be at work.
+const AT_WORK: Duration = Duration::from_secs(20);
+
+/// The end of a container's first process.
+enum End {
+    Awaited(oneshot::Receiver<Exit>),
+    Known(Exit),
+}
+
 /// The runtime's program, called once a step.
 pub struct Direct {
     program: PathBuf,
@@ -47,18 +62,26 @@ pub struct Direct {
     state: PathBuf,
     debug: bool,
     reaper: Reaper,
-    ends: RefCell<HashMap<Id, oneshot::Receiver<Exit>>>,
+    ends: RefCell<HashMap<Id, End>>,
+    /// Whether no runtime of an earlier rc is at work any more.
+    settled: Cell<bool>,
 }
 
 impl Direct {
     /// An engine that calls `program`. `debug` makes it talkative.
     pub fn new(program: PathBuf, state: &Path, debug: bool, reaper: Reaper) -> Self {
         let name = if program.ends_with("crun") { "crun" } else { "runc" };
-        Self { program, name, state: state.to_path_buf(), debug, reaper, ends: RefCell::default() }
+        let (ends, settled) = (RefCell::default(), Cell::new(false));
+        Self { program, name, state: state.to_path_buf(), debug, reaper, ends, settled }
     }
 
     fn folder(&self, namespace: &str) -> PathBuf {
         self.state.join(namespace)
+    }
+
+    /// The runtime's own folder for a container.
+    fn state_of(&self, id: &Id) -> PathBuf {
+        self.folder(&id.namespace).join("state").join(&id.name)
     }
 
     fn pid_file(&self, id: &Id) -> PathBuf {
@@ -97,32 +120,93 @@ impl Direct {
     /// `create`, or `run --detach`, with the container's output as its own.
     async fn make(&self, job: Job<'_>, words: &[&str], step: &'static str) -> Result<u32, Error> {
         let id = job.id;
+        if self.state_of(id).exists() {
+            // What a start left that was cut short: nobody else makes
+            // containers here.
+            self.discard(id).await?;
+        }
         let folder = self.folder(&id.namespace).join("state");
         fs::create_dir_all(&folder)
             .map_err(|source| io_error(format!("making the folder {}", folder.display()), source))?;
         let _ = fs::remove_file(self.log_file(id));
+        let before = self.reaper.mark();
         let pid_file = self.pid_file(id);
         let mut words = words.iter();
         let mut command = self.command(id, words.next().copied().unwrap_or(step));
         command.args(words).arg("--bundle").arg(job.bundle).arg("--pid-file").arg(&pid_file).arg(&id.name);
         command.stdout(append(job.stdout)?).stderr(append(job.stderr)?);
-        self.call(id, step, &mut command).await?;
-        let text = fs::read_to_string(&pid_file)
-            .map_err(|source| io_error(format!("reading {}", pid_file.display()), source))?;
-        let pid: i32 = text.trim().parse().map_err(|_| {
-            io_error(format!("reading {}", pid_file.display()), io::Error::other("no process id in it"))
-        })?;
+        let made = self.call(id, step, &mut command).await.and_then(|()| read_pid(&pid_file));
+        let pid = match made {
+            Ok(pid) => pid,
+            Err(error) => {
+                // The error that is told is the one that came first.
+                let _ = self.delete(id).await;
+                return Err(error);
+            }
+        };
         // The start time goes beside the pid, before the exit can be claimed:
         // a pid alone may be somebody else's after a restart of rc.
         if let Some(identity) = Identity::of(pid) {
             let _ = fs::write(&pid_file, identity.to_string());
         }
-        self.ends.borrow_mut().insert(id.clone(), self.reaper.claim(pid));
+        let end = End::Awaited(self.reaper.claim(pid, before));
+        self.ends.borrow_mut().insert(id.clone(), end);
         Ok(pid.cast_unsigned())
     }
 
     fn identity(&self, id: &Id) -> Option<Identity> {
-        fs::read_to_string(self.pid_file(id)).ok()?.parse().ok()
+        let text = fs::read_to_string(self.pid_file(id)).ok()?;
+        // Without a start time it is the runtime's word, written a moment
+        // before an earlier rc died.
+        text.parse().ok().or_else(|| Identity::of(text.trim().parse().ok()?))
+    }
+
+    fn task(&self, id: &Id) -> Option<Task> {
+        let identity = self.identity(id)?;
+        let state = match identity.is_alive() {
+            false => TaskState::Ended,
+            // Both runtimes have a container that was made wait at this pipe,
+            // and remove it when it is started.
+            true if self.state_of(id).join("exec.fifo").exists() => TaskState::Created,
+            true => TaskState::Running,
+        };
+        Some(Task { pid: identity.pid.cast_unsigned(), state })
+    }
+
+    /// Waits for the end of what an rc before this one has called: only then
+    /// is it known which containers there are.
+    async fn settle(&self) {
+        let root = self.state.as_os_str().as_bytes();
+        let at_work = |words: &[&[u8]]| {
+            let ours = words
+                .windows(2)
+                .any(|pair| matches!(pair, [option, path] if *option == b"--root" && path.starts_with(root)));
+            let steps: [&[u8]; 5] = [b"create", b"run", b"start", b"kill", b"delete"];
+            ours && words.iter().any(|word| steps.contains(word))
+        };
+        let limit = Instant::now() + AT_WORK;
+        loop {
+            // A container of crun's that waits to be started still has the
+            // command line of the crun that made it.
+            let containers = self.recorded();
+            let mut runtimes = process::find(at_work).into_iter();
+            let Some(runtime) = runtimes.find(|runtime| !containers.contains(&runtime.pid)) else { break };
+            if !matches!(timeout_at(limit, process::gone(runtime)).await, Ok(Ok(()))) {
+                let _ = init::sys::process::signal(runtime.pid, Signal::SIGKILL);
+                let _ = process::gone(runtime).await;
+            }
+        }
+        self.settled.set(true);
+    }
+
+    /// The first processes of all containers.
+    fn recorded(&self) -> Vec<i32> {
+        let folders = fs::read_dir(&self.state).into_iter().flatten().flatten();
+        let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten();
+        let texts = files
+            .filter(|file| file.path().extension().is_some_and(|end| end == "pid"))
+            .filter_map(|file| fs::read_to_string(file.path()).ok());
+        texts.filter_map(|text| text.split_whitespace().next()?.parse().ok()).collect()
     }
 
     fn missing(&self, step: &'static str, id: &Id) -> Error {
@@ -154,9 +238,23 @@ impl Engine for Direct {
 
     fn wait<'a>(&'a self, id: &'a Id) -> Answer<'a, Exit> {
         Box::pin(async move {
-            let end = self.ends.borrow_mut().remove(id);
-            if let Some(end) = end {
-                return Ok(end.await.unwrap_or(Exit::LOST));
+            // Whoever waits may stop waiting, and ask again.
+            let end = poll_fn(|context| {
+                let mut ends = self.ends.borrow_mut();
+                let Some(end) = ends.get_mut(id) else { return Poll::Ready(None) };
+                if let End::Awaited(exit) = end {
+                    match Pin::new(exit).poll(context) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(exit) => *end = End::Known(exit.unwrap_or(Exit::LOST)),
+                    }
+                }
+                Poll::Ready(match end {
+                    End::Known(exit) => Some(*exit),
+                    End::Awaited(_) => None,
+                })
+            });
+            if let Some(exit) = end.await {
+                return Ok(exit);
             }
             let identity = self.identity(id).ok_or_else(|| self.missing("wait for", id))?;
             process::end_of_stranger(identity)
@@ -200,6 +298,9 @@ impl Engine for Direct {
 
     fn list<'a>(&'a self, namespace: &'a str) -> Answer<'a, Vec<Found>> {
         Box::pin(async move {
+            if !self.settled.get() {
+                self.settle().await;
+            }
             let folder = self.folder(namespace);
             let entries = match fs::read_dir(folder.join("state")) {
                 Ok(entries) => entries,
@@ -210,10 +311,7 @@ impl Engine for Direct {
             Ok(names
                 .map(|name| {
                     let id = Id { namespace: namespace.to_owned(), name };
-                    let task = self.identity(&id).map(|identity| Task {
-                        pid: identity.pid.cast_unsigned(),
-                        running: identity.is_alive(),
-                    });
+                    let task = self.task(&id);
                     Found { name: id.name, task }
                 })
                 .collect())
@@ -229,6 +327,13 @@ fn message(line: &str) -> String {
         Some((message, _)) => message.replace("\\\"", "\""),
         None => line.trim().to_owned(),
     }
+}
+
+/// What a runtime has written into the file it was told to.
+fn read_pid(path: &Path) -> Result<i32, Error> {
+    let failed = |source| io_error(format!("reading {}", path.display()), source);
+    let text = fs::read_to_string(path).map_err(failed)?;
+    text.trim().parse().map_err(|_| failed(io::Error::other("no process id in it")))
 }
 
 fn append(path: &Path) -> Result<File, Error> {

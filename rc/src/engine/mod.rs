@@ -15,6 +15,9 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 
+use nix::libc::SIGKILL;
+use serde::{Deserialize, Serialize};
+
 /// A future of an engine's answer. Engines are trait objects, so that one
 /// boot can use two of them.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + 'a>>;
@@ -50,7 +53,7 @@ pub struct Job<'a> {
 }
 
 /// How a container's first process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// As a shell counts: the exit status, or 128 and the signal's number.
     /// `None`: it ended, and how is not known.
@@ -107,8 +110,26 @@ pub struct Found {
 pub struct Task {
     /// Its process id in the root pid namespace; 0 where there is none any more.
     pub pid: u32,
-    /// Whether it has been started and has not ended.
-    pub running: bool,
+    /// How far it has come.
+    pub state: TaskState,
+}
+
+impl Task {
+    /// Whether the image's program runs.
+    pub fn is_running(&self) -> bool {
+        self.state == TaskState::Running
+    }
+}
+
+/// How far a container's first process has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskState {
+    /// It waits to be started. Whoever made it died in between, or is at it.
+    Created,
+    /// The image's program runs.
+    Running,
+    /// It has ended.
+    Ended,
 }
 
 /// Why an engine could not do what it was asked.
@@ -173,7 +194,7 @@ pub trait Engine {
         Box::pin(async move {
             let pid = self.create(job).await?;
             if let Err(error) = self.start(job.id).await {
-                let _ = self.delete(job.id).await;
+                let _ = self.discard(job.id).await;
                 return Err(error);
             }
             Ok(pid)
@@ -190,8 +211,20 @@ pub trait Engine {
     fn kill<'a>(&'a self, id: &'a Id, signal: i32, all: bool) -> Answer<'a, ()>;
 
     /// Removes what is left of a container whose process has ended or was
-    /// never started; when it returns, all output has been written.
+    /// never started; when it returns, all output has been written and
+    /// nothing of it runs.
     fn delete<'a>(&'a self, id: &'a Id) -> Answer<'a, ()>;
+
+    /// Kills whatever of a container runs, and removes it.
+    fn discard<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {
+        Box::pin(async move {
+            // Both fail where there is less of it than that.
+            if self.kill(id, SIGKILL, true).await.is_ok() {
+                let _ = self.wait(id).await;
+            }
+            self.delete(id).await
+        })
+    }
 
     /// The containers of a namespace.
     fn list<'a>(&'a self, namespace: &'a str) -> Answer<'a, Vec<Found>>;

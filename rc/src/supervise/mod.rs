@@ -4,12 +4,13 @@
 //! [`state`] decides, this driver carries out: it feeds events to the state
 //! machine of each service and does what the machine asks for.
 
+mod memory;
 pub mod policy;
 mod report;
 pub mod state;
 mod takeover;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -25,18 +26,17 @@ use tokio::time::{sleep, timeout};
 use crate::bundle::{self, Bundle, Stage};
 use crate::engine::{Engine, Error as EngineError, Exit, Id};
 use crate::launch;
+use crate::paths;
 use crate::system::System;
 use crate::timeline::WAITING;
+use memory::Memory;
 use policy::Policy;
 pub use report::Status;
 use report::{report, word};
-use state::{Effect, Event, Machine, Phase};
+use state::{Effect, Event, Machine, Phase, Why};
 
 /// The pause between two looks at an engine that has failed to come up.
 const ENGINE_AWAY: Duration = Duration::from_secs(1);
-
-/// How long after a broken connection the daemon's end is known at the latest.
-const CONNECTION_LOST: Duration = Duration::from_millis(20);
 
 /// How long the end of something that was killed may take.
 const KILLED: Duration = Duration::from_secs(2);
@@ -66,6 +66,9 @@ impl Problem {
 pub struct Supervisor {
     system: Rc<System>,
     services: RefCell<BTreeMap<String, Service>>,
+    memory: Memory,
+    /// Whether what an earlier rc has left has been looked at.
+    taken_over: Cell<bool>,
     /// Counts changes of phase, for those who wait for one.
     changes: watch::Sender<u64>,
 }
@@ -73,12 +76,18 @@ pub struct Supervisor {
 impl Supervisor {
     /// A supervisor without services.
     pub fn new(system: Rc<System>) -> Rc<Self> {
-        Rc::new(Self { system, services: RefCell::default(), changes: watch::Sender::new(0) })
+        Rc::new(Self {
+            system,
+            services: RefCell::default(),
+            memory: Memory::new(Path::new(paths::SERVICES)),
+            taken_over: Cell::new(false),
+            changes: watch::Sender::new(0),
+        })
     }
 
-    /// Reads the image's services, takes over those that run already, and
-    /// starts the others, all at once. Returns when each has come up or has
-    /// failed the first time.
+    /// Reads the image's services, takes over what an earlier rc knew of them,
+    /// and starts the others, all at once. Returns when each has come up or
+    /// has failed the first time.
     pub async fn start_all(self: &Rc<Self>) {
         let console = &self.system.console;
         let listing = match bundle::list(&self.system.containers, Stage::Services) {
@@ -96,10 +105,35 @@ impl Supervisor {
         }
         let engine = match self.system.engine_ready(Stage::Services).await {
             Ok(engine) => engine,
+            // It is tried again and again. Services that run do so meanwhile.
+            Err(error) if self.system.engine(Stage::Services).is_ok() => {
+                error!(console, "services: {error}; they are looked after as soon as it does");
+                let supervisor = self.clone();
+                tokio::task::spawn_local(async move {
+                    supervisor.engine_back().await;
+                    if let Ok(engine) = supervisor.system.engine(Stage::Services) {
+                        supervisor.bring_up(&engine).await;
+                    }
+                });
+                return;
+            }
             Err(error) => return error!(console, "services: {error}; none is started"),
         };
-        self.take_over(&engine).await;
-        let names: Vec<String> = self.services.borrow().keys().cloned().collect();
+        self.bring_up(&engine).await;
+    }
+
+    /// Takes over what an earlier rc knew, and starts the others.
+    async fn bring_up(self: &Rc<Self>, engine: &Rc<dyn Engine>) {
+        let again = self.taken_over.get();
+        self.take_over(engine).await;
+        // An rc that takes over leaves down what was down; a person who asks
+        // for all means all.
+        let new = |service: &Service| again || service.machine.phase == Phase::Down(Why::New);
+        let names = |services: &BTreeMap<String, Service>| {
+            let wanted = services.iter().filter(|(_, service)| new(service));
+            wanted.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        };
+        let names = names(&self.services.borrow());
         let timeline = &self.system.timeline;
         let waits: Vec<_> = names
             .into_iter()
@@ -134,10 +168,12 @@ impl Supervisor {
             warning!(console, "{label}: {warning}");
         }
         let name = bundle.name.clone();
+        // What an earlier rc knew counts until its services are taken over.
+        let known = (!self.taken_over.get()).then(|| self.memory.recall(&name)).flatten();
         let service = Service {
+            machine: known.unwrap_or_default(),
             bundle: Rc::new(bundle),
             policy,
-            machine: Machine::default(),
             pid: None,
             problem: None,
         };
@@ -205,9 +241,15 @@ impl Supervisor {
         }
     }
 
-    async fn all_down(&self) {
+    /// Waits until no service runs, and none will by itself.
+    pub async fn all_down(&self) {
         let mut changes = self.changes.subscribe();
-        while !self.up().is_empty() && changes.changed().await.is_ok() {}
+        while !self.is_down() && changes.changed().await.is_ok() {}
+    }
+
+    /// Whether no service runs, and none will by itself.
+    pub fn is_down(&self) -> bool {
+        self.up().is_empty()
     }
 
     /// The services that are not down.
@@ -280,8 +322,22 @@ impl Supervisor {
             report(&self.system.console, name, service, event, before, now);
             effects
         });
+        self.follow(name, step.unwrap_or_default());
+    }
+
+    /// Writes down what a service's machine has come to, and carries out what
+    /// it asks for.
+    fn follow(self: &Rc<Self>, name: &str, effects: Vec<Effect>) {
+        let stored = self.with(name, |service| self.memory.store(name, &service.machine));
+        if let Some(Err(error)) = stored {
+            warning!(
+                self.system.console,
+                "service {name}: cannot write to {}: {error}; an rc that takes over will not know its state",
+                paths::SERVICES
+            );
+        }
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
-        for effect in step.unwrap_or_default() {
+        for effect in effects {
             tokio::task::spawn_local(self.clone().carry_out(name.to_owned(), effect));
         }
     }
@@ -329,9 +385,7 @@ impl Supervisor {
 
     /// Waits until the engine answers again, however long that takes.
     async fn engine_back(&self) {
-        // The end of the daemon is noticed a moment after its connections break.
-        sleep(CONNECTION_LOST).await;
-        while self.system.engine_ready(Stage::Services).await.is_err() {
+        while self.system.engine_back(Stage::Services).await.is_err() {
             sleep(ENGINE_AWAY).await;
         }
     }

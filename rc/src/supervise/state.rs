@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::policy::{Policy, Restart};
 use crate::engine::Exit;
 
@@ -48,7 +50,7 @@ pub enum Effect {
 }
 
 /// Where a service is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Nothing runs and nothing will by itself.
     Down(Why),
@@ -64,8 +66,17 @@ pub enum Phase {
     Cleaning,
 }
 
-/// Why a service is down.
+/// What an rc that takes over finds of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Its process runs.
+    Running,
+    /// It does not; how it ended, as far as anybody knows.
+    Ended(Exit),
+}
+
+/// Why a service is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
     /// It was never started.
     New,
@@ -77,8 +88,9 @@ pub enum Why {
     GaveUp,
 }
 
-/// A service's life so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A service's life so far. It is kept in a file (see `memory.rs`), so that
+/// an rc that takes over goes on where the one before it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Where it is.
     pub phase: Phase,
@@ -114,9 +126,32 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// A service that was found running, by an rc that takes over.
-    pub fn adopted(now: Duration) -> Self {
-        Self { phase: Phase::Up(now), wanted: true, ..Self::default() }
+    /// Goes on where an earlier rc was, which died at any point: what it
+    /// remembers is brought together with what there is.
+    pub fn resume(&mut self, policy: &Policy, left: Left, now: Duration) -> Vec<Effect> {
+        match (self.phase, left) {
+            // An earlier life may have lost its memory: what runs is wanted.
+            (Phase::Down(_), Left::Running) => {
+                self.phase = Phase::Up(now);
+                self.wanted = true;
+                Vec::new()
+            }
+            (Phase::Up(_), Left::Running) => Vec::new(),
+            (Phase::Starting | Phase::Waiting(_), Left::Running) => {
+                self.phase = Phase::Starting;
+                self.launched(policy, now)
+            }
+            (Phase::Stopping(_) | Phase::Cleaning, Left::Running) => self.end(policy, now),
+            (Phase::Up(_) | Phase::Stopping(_), Left::Ended(exit)) => self.exited(policy, exit, now),
+            (Phase::Cleaning, Left::Ended(_)) => vec![Effect::Clean],
+            (Phase::Waiting(until), Left::Ended(_)) => vec![Effect::WakeAt(until)],
+            (Phase::Starting, Left::Ended(_)) if self.wanted => self.launch(),
+            (Phase::Starting, Left::Ended(_)) => {
+                self.phase = Phase::Down(Why::Asked);
+                Vec::new()
+            }
+            (Phase::Down(_), Left::Ended(_)) => Vec::new(),
+        }
     }
 
     /// Takes one event.

@@ -1,70 +1,105 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an earlier rc, or an earlier boot, has left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use init::sys::clock::since_boot;
 use init::{info, warning};
-use nix::libc::SIGKILL;
 
 use super::Supervisor;
-use super::state::Machine;
-use crate::engine::{Engine, Found, Id};
+use super::state::Left;
+use crate::engine::{Engine, Error, Exit, Found, Id, TaskState};
 use crate::launch;
 use crate::system::SERVICES;
 
 impl Supervisor {
-    /// Finds what an earlier rc, or an earlier boot, has left: what runs is
-    /// ours again, the rest is removed. In our own namespace everything is
-    /// ours; in one that a bundle names, only the container of that bundle.
+    /// Finds what an earlier rc, or an earlier boot, has left, and goes on
+    /// from there: what runs is ours again, what has ended meanwhile is dealt
+    /// with as if this rc had seen it, the rest is removed. In our own
+    /// namespace everything is ours; in one that a bundle names, only the
+    /// container of that bundle.
+    ///
+    /// Done once in a life of rc, before anything is started.
     pub(super) async fn take_over(self: &Rc<Self>, engine: &Rc<dyn Engine>) {
-        let ids: BTreeSet<Id> =
-            self.services.borrow().values().map(|service| launch::id(&service.bundle)).collect();
-        let named = ids.iter().map(|id| id.namespace.as_str());
+        if self.taken_over.replace(true) {
+            return;
+        }
+        let ids: BTreeMap<Id, String> = {
+            let services = self.services.borrow();
+            services.iter().map(|(name, service)| (launch::id(&service.bundle), name.clone())).collect()
+        };
+        let named = ids.keys().map(|id| id.namespace.as_str());
         let namespaces: BTreeSet<&str> = named.chain([SERVICES]).collect();
+        let mut removals = Vec::new();
+        let mut running = BTreeMap::new();
+        let mut ended = BTreeMap::new();
         for namespace in namespaces {
-            let found = match engine.list(namespace).await {
-                Ok(found) => found,
+            for Found { name, task } in self.found(engine.as_ref(), namespace).await {
+                let id = Id { namespace: namespace.to_owned(), name };
+                let known = ids.contains_key(&id);
+                match task.map(|task| (task.state, task.pid)) {
+                    Some((TaskState::Running, pid)) if known => drop(running.insert(id, pid)),
+                    task if known || namespace == SERVICES => {
+                        let ended = matches!(task, Some((TaskState::Ended, _)));
+                        let removal = self.clone().remove_stale(engine.clone(), id.clone(), ended);
+                        removals.push((id, tokio::task::spawn_local(removal)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (id, removal) in removals {
+            // It fails only when the task has panicked.
+            ended.insert(id, removal.await.unwrap_or(Exit::LOST));
+        }
+        for (id, name) in ids {
+            match running.get(&id) {
+                Some(pid) => self.adopt(engine, id, name, *pid),
+                None => {
+                    let exit = ended.get(&id).copied().unwrap_or(Exit::LOST);
+                    self.resume(&name, Left::Ended(exit));
+                }
+            }
+        }
+    }
+
+    /// The containers of a namespace, however long the engine takes to answer.
+    async fn found(&self, engine: &dyn Engine, namespace: &str) -> Vec<Found> {
+        loop {
+            match engine.list(namespace).await {
+                Ok(found) => return found,
+                Err(Error::Unavailable { .. }) => self.engine_back().await,
                 Err(error) => {
                     warning!(self.system.console, "services: {error}; old containers are not cleaned up");
-                    continue;
-                }
-            };
-            for Found { name, task } in found {
-                let id = Id { namespace: namespace.to_owned(), name };
-                let running = task.filter(|task| task.running);
-                match running.filter(|_| ids.contains(&id)) {
-                    Some(task) => self.adopt(engine, id, task.pid),
-                    None if namespace == SERVICES || ids.contains(&id) => {
-                        self.remove_stale(engine.as_ref(), &id, running.is_some()).await;
-                    }
-                    None => {}
+                    return Vec::new();
                 }
             }
         }
     }
 
     /// A service that runs already is ours again.
-    fn adopt(self: &Rc<Self>, engine: &Rc<dyn Engine>, id: Id, pid: u32) {
-        let name = id.name.clone();
+    fn adopt(self: &Rc<Self>, engine: &Rc<dyn Engine>, id: Id, name: String, pid: u32) {
         info!(self.system.console, "service {name}: taken over (process {pid})");
-        self.with(&name, |service| {
-            service.machine = Machine::adopted(since_boot());
-            service.pid = Some(pid);
-        });
+        self.with(&name, |service| service.pid = Some(pid));
+        self.resume(&name, Left::Running);
         tokio::task::spawn_local(self.clone().await_end(name, engine.clone(), id));
     }
 
-    async fn remove_stale(&self, engine: &dyn Engine, id: &Id, running: bool) {
-        if running {
-            // Both may fail only because it has just ended.
-            let _ = engine.kill(id, SIGKILL, true).await;
-            let _ = engine.wait(id).await;
-        }
-        match engine.delete(id).await {
+    fn resume(self: &Rc<Self>, name: &str, left: Left) {
+        let now = since_boot();
+        let step = self.with(name, |service| service.machine.resume(&service.policy, left, now));
+        self.follow(name, step.unwrap_or_default());
+    }
+
+    /// Removes a container that does not run; says how it ended, if it did.
+    async fn remove_stale(self: Rc<Self>, engine: Rc<dyn Engine>, id: Id, ended: bool) -> Exit {
+        // Asked first: whoever has removed it does not know.
+        let exit = if ended { engine.wait(&id).await.unwrap_or(Exit::LOST) } else { Exit::LOST };
+        match engine.discard(&id).await {
             Ok(()) => info!(self.system.console, "services: removed the container {id} of an earlier life"),
             Err(error) => warning!(self.system.console, "services: cannot remove an old container: {error}"),
         }
+        exit
     }
 }
