@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Crash-only: whatever is killed, nothing else is lost, nothing is started
+//! twice and nothing is left behind.
+//!
+//! Natively, in namespaces of this kernel, and in machines. `LKINIT_SOAK=N`
+//! gives the number of rounds; `make soak` has the issue's full count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tests::image::Image;
+use tests::inside::Inside;
+use tests::native::run_native;
+use tests::samples::yaml;
+use tests::vm::Vm;
+
+const SERVICES: usize = 10;
+
+/// Ten services, each of which writes a line when it starts. The first has
+/// everything that is made around a container.
+fn services() -> String {
+    let mut text = String::from("services:\n");
+    for n in 0..SERVICES {
+        let _ = write!(
+            text,
+            "  - name: s{n}\n    image: lkinit/busybox\n    command: [/bin/sh, -c, 'echo started; exec sleep 10000{n}']\n"
+        );
+        if n == 0 {
+            text += "    net: new
+    runtime:
+      mkdir: [/run/made]
+      mounts:
+        - {type: tmpfs, source: tmpfs, destination: /run/mounted, options: [size=1m]}
+      cgroups: [extra]
+      interfaces:
+        - {name: inner, add: veth, peer: outer}
+      bindNS: {net: /run/netns/s0, uts: /run/utsns/s0}
+";
+        }
+    }
+    text
+}
+
+/// How many rounds of each kind.
+fn rounds(usual: usize) -> usize {
+    let asked = std::env::var("LKINIT_SOAK").ok().and_then(|text| text.parse().ok());
+    let rounds = asked.unwrap_or(usual);
+    eprintln!("  {rounds} rounds of each kind");
+    rounds
+}
+
+/// What there is, at a moment when nothing moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Picture {
+    rc: u32,
+    containerd: Option<u32>,
+    /// Services that run, and their processes.
+    pids: BTreeMap<String, u32>,
+    /// The shim of each.
+    shims: BTreeMap<String, u32>,
+    /// How often each has been started.
+    starts: BTreeMap<String, usize>,
+    /// Everything that could leak.
+    left: Left,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Left {
+    zombies: usize,
+    /// Names of services that have one.
+    shims: BTreeSet<String>,
+    descriptors: usize,
+    mounts: Vec<String>,
+    groups: Vec<String>,
+    links: Vec<String>,
+    programs: Vec<String>,
+}
+
+const LOOK: &str = r#"
+echo rc $(pidof rc.init)
+echo containerd $(pidof containerd)
+service status | sed 's/^/status /'
+for log in /var/log/s?.out.log; do echo starts $(basename $log .out.log) $(grep -c started $log); done
+for process in /proc/[0-9]*; do
+    grep -q '^State:.Z' $process/status 2>/dev/null && echo zombie $(cat $process/comm)
+    [ "$(cat $process/comm 2>/dev/null)" = containerd-shim ] && echo shim ${process#/proc/} $(tr '\0' ' ' <$process/cmdline)
+    case "$(readlink $process/exe)" in */runc | */crun) echo program $(tr '\0' ' ' <$process/cmdline) ;; esac
+done
+for fd in /proc/$(pidof rc.init)/fd/*; do echo fd $(readlink $fd); done
+sed 's/^/mount /' /proc/self/mountinfo
+find /sys/fs/cgroup -type d | sed 's/^/group /'
+ip -o link | sed 's/^/link /'
+true
+"#;
+
+fn look(inside: &mut dyn Inside) -> Result<Picture> {
+    let text = inside.sh(LOOK)?;
+    let lines = |word: &str| {
+        let word = format!("{word} ");
+        text.lines().filter_map(move |line| line.strip_prefix(&word)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut pids = BTreeMap::new();
+    for line in lines("status") {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [name, "running", pid, ..] = words[..]
+            && let Ok(pid) = pid.parse()
+        {
+            pids.insert(name.to_owned(), pid);
+        }
+    }
+    let starts = lines("starts").into_iter().filter_map(|line| {
+        let (name, count) = line.split_once(' ')?;
+        Some((name.to_owned(), count.parse().ok()?))
+    });
+    let shim = |line: &String| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "-id")?;
+        Some((words.get(at + 1)?.to_string(), words.first()?.parse().ok()?))
+    };
+    let all = lines("shim");
+    let shims: BTreeMap<String, u32> = all.iter().filter_map(shim).collect();
+    ensure!(shims.len() == all.len(), "two shims of one service: {all:#?}");
+    let mounts = lines("mount").into_iter().map(|line| {
+        // Without the numbers, which tell one mount from another: where, what, with which options.
+        let words: Vec<&str> = line.split(' ').collect();
+        let dash = words.iter().position(|word| *word == "-").unwrap_or(words.len());
+        let root = if words[3].starts_with("net:") || words[3].starts_with("uts:") { "" } else { words[3] };
+        format!("{root} {} {} {}", words[4], words[5], words[dash..].join(" "))
+    });
+    let mut mounts: Vec<String> = mounts.collect();
+    mounts.sort();
+    let mut groups = lines("group");
+    groups.sort();
+    let links = lines("link").into_iter().filter_map(|line| Some(line.split(": ").nth(1)?.to_owned()));
+    let mut links: Vec<String> =
+        links.map(|name| name.split('@').next().unwrap_or_default().to_owned()).collect();
+    links.sort();
+    let number = |word: &str| {
+        let found = lines(word);
+        let numbers: Vec<u32> =
+            found.iter().flat_map(|line| line.split_whitespace()).filter_map(|n| n.parse().ok()).collect();
+        ensure!(numbers.len() <= 1, "{word} runs {} times", numbers.len());
+        Ok(numbers.first().copied())
+    };
+    Ok(Picture {
+        rc: number("rc")?.context("no rc.init")?,
+        containerd: number("containerd")?,
+        pids,
+        starts: starts.collect(),
+        shims: shims.clone(),
+        left: Left {
+            zombies: lines("zombie").len(),
+            shims: shims.keys().cloned().collect(),
+            descriptors: lines("fd").len(),
+            mounts,
+            groups,
+            links,
+            programs: lines("program"),
+        },
+    })
+}
+
+/// Looks again and again until what is wanted is there.
+fn until(
+    inside: &mut dyn Inside,
+    limit: Duration,
+    what: &str,
+    wanted: impl Fn(&Picture) -> bool,
+) -> Result<Picture> {
+    let end = Instant::now() + limit;
+    let mut last = None;
+    while Instant::now() < end {
+        match look(inside) {
+            Ok(picture) if wanted(&picture) => return Ok(picture),
+            seen => last = Some(seen),
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    bail!("{what}: not within {limit:?}; it is {last:#?}")
+}
+
+/// How long anything may take: PID 1 waits up to 30 s before it starts rc
+/// once more, and a machine is slow.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// What is killed.
+#[derive(Clone, Debug)]
+enum Victim {
+    Rc,
+    Containerd,
+    Shim(String),
+    Service(String),
+    All,
+}
+
+/// Kills it, and checks that what is hit by that, and nothing else, is started
+/// once more.
+fn kill(inside: &mut dyn Inside, victim: &Victim) -> Result<()> {
+    let before = look(inside)?;
+    let one = |from: &BTreeMap<String, u32>, name: &str| from.get(name).copied().into_iter().collect();
+    let (victims, hit): (Vec<u32>, Vec<String>) = match victim {
+        Victim::Rc => (vec![before.rc], Vec::new()),
+        Victim::Containerd => (before.containerd.into_iter().collect(), Vec::new()),
+        Victim::Shim(name) => (one(&before.shims, name), vec![name.clone()]),
+        Victim::Service(name) => (one(&before.pids, name), vec![name.clone()]),
+        Victim::All => {
+            let processes = before.shims.values().chain(before.pids.values()).copied();
+            let rest = before.containerd.into_iter().chain([before.rc]);
+            (rest.chain(processes).collect(), before.pids.keys().cloned().collect())
+        }
+    };
+    ensure!(!victims.is_empty(), "nothing to kill for {victim:?}");
+    let rc = matches!(victim, Victim::Rc | Victim::All);
+    let containerd = before.containerd.is_some() && matches!(victim, Victim::Containerd | Victim::All);
+    let victims: Vec<String> = victims.iter().map(u32::to_string).collect();
+    let victims = victims.join(" ");
+    inside.sh(&format!("kill -9 {victims}"))?;
+    let fresh = |now: &Picture| {
+        now.pids.len() == SERVICES
+            && now.left.zombies == 0
+            && now.left.programs.is_empty()
+            && now.left.shims.len() == before.left.shims.len()
+            && hit.iter().all(|name| {
+                // A process runs a moment before its program says so.
+                now.pids.get(name) != before.pids.get(name) && now.starts.get(name) != before.starts.get(name)
+            })
+            && (!rc || now.rc != before.rc)
+            && (!containerd || now.containerd.is_some() && now.containerd != before.containerd)
+    };
+    let after = until(inside, LIMIT, &format!("{victim:?}, after kill -9 {victims}"), fresh)?;
+    for (name, pid) in &before.pids {
+        let (was, is) = (before.starts.get(name), after.starts.get(name));
+        if hit.contains(name) {
+            ensure!(is == was.map(|n| n + 1).as_ref(), "{name} was started {was:?} times, and now {is:?}");
+        } else {
+            ensure!(
+                after.pids.get(name) == Some(pid),
+                "{name}: process {pid} became {:?}",
+                after.pids.get(name)
+            );
+            ensure!(is == was, "{name} was started {was:?} times, and now {is:?}");
+        }
+    }
+    ensure!(rc || after.rc == before.rc, "rc was started again");
+    ensure!(containerd || after.containerd == before.containerd, "containerd was started again");
+    Ok(())
+}
+
+fn compare(before: &Left, after: &Left) -> Result<()> {
+    let difference = |before: &[String], after: &[String]| {
+        let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).cloned().collect();
+        let gone: Vec<_> = before.iter().filter(|line| !after.contains(line)).cloned().collect();
+        format!("{} before, {} after; new: {new:#?}; gone: {gone:#?}", before.len(), after.len())
+    };
+    ensure!(before.mounts == after.mounts, "mounts: {}", difference(&before.mounts, &after.mounts));
+    ensure!(before.groups == after.groups, "cgroups: {}", difference(&before.groups, &after.groups));
+    ensure!(before.links == after.links, "links: {}", difference(&before.links, &after.links));
+    ensure!(before.shims == after.shims, "shims: {:?}, then {:?}", before.shims, after.shims);
+    ensure!(
+        after.descriptors <= before.descriptors,
+        "descriptors of rc: {} before, {} after",
+        before.descriptors,
+        after.descriptors
+    );
+    Ok(())
+}
+
+/// The whole of it. `shims` says whether there is containerd.
+fn ordeal(inside: &mut dyn Inside, shims: bool, rounds: usize) -> Result<()> {
+    let before = until(inside, LIMIT, "ten services", |now| now.pids.len() == SERVICES)?;
+    ensure!(before.left.shims.len() == if shims { SERVICES } else { 0 }, "{:?}", before.left.shims);
+    ensure!(before.starts.values().all(|count| *count == 1), "{:?}", before.starts);
+    // rc as it is after a restart is what is compared: it has seen less.
+    kill(inside, &Victim::Rc).context("rc, the first time")?;
+    let before = look(inside)?;
+    restarted_is_complete(inside).context("as it was started")?;
+
+    let mut again = |what: &str, victim: &dyn Fn(usize) -> Victim| {
+        let start = Instant::now();
+        for round in 0..rounds {
+            kill(inside, &victim(round)).with_context(|| format!("{what}, round {}", round + 1))?;
+        }
+        eprintln!("  {what}, {rounds} times: ok, {:.1} s", start.elapsed().as_secs_f64());
+        anyhow::Ok(())
+    };
+    let name = |round: usize| format!("s{}", round % SERVICES);
+    again("a service", &|round| Victim::Service(name(round)))?;
+    if shims {
+        again("a shim", &|round| Victim::Shim(name(round)))?;
+        again("containerd", &|_| Victim::Containerd)?;
+    }
+    again("rc", &|_| Victim::Rc)?;
+    again("all at once", &|_| Victim::All)?;
+
+    restarted_is_complete(inside).context("after all that")?;
+    let settled = |now: &Picture| compare(&before.left, &now.left).is_ok();
+    match until(inside, Duration::from_secs(30), "", settled) {
+        Ok(after) => {
+            let (was, is) = (before.left.descriptors, after.left.descriptors);
+            eprintln!("  nothing is left; descriptors of rc: {was} before, {is} after");
+        }
+        Err(_) => compare(&before.left, &look(inside)?.left)?,
+    }
+    Ok(())
+}
+
+/// The service with everything has everything, once.
+fn restarted_is_complete(inside: &mut dyn Inside) -> Result<()> {
+    let pid = look(inside)?.pids.get("s0").copied().context("s0 does not run")?;
+    let text = inside.sh(&format!(
+        "grep -c ' /run/mounted ' /proc/self/mountinfo
+         grep -c ' /run/netns/s0 ' /proc/self/mountinfo
+         grep -c ' /run/utsns/s0 ' /proc/self/mountinfo
+         stat -L -c %i /proc/{pid}/ns/net /run/netns/s0 /proc/{pid}/ns/uts /run/utsns/s0
+         ip -o link | grep -c ' outer@'
+         nsenter --net=/run/netns/s0 ip -o link | grep -c ' inner@'
+         grep -c '/containers/services/s0/rootfs ' /proc/self/mountinfo
+         test -d /run/made && test -d /sys/fs/cgroup/extra && echo made"
+    ))?;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    ensure!(
+        words.len() == 11
+            && words[..3] == ["1", "1", "1"]
+            && words[3] == words[4]
+            && words[5] == words[6]
+            && words[7..] == ["1", "1", "1", "made"],
+        "mounts, binds, namespaces, links of s0: {words:?}"
+    );
+    Ok(())
+}
+
+fn image(init: &[&str]) -> Result<Image> {
+    Image::new(&yaml(init, &services()))
+}
+
+#[test]
+fn natively_with_the_runtime_alone() -> Result<()> {
+    let name = "crash-native-direct";
+    let image = image(&["lkinit/init", "lkinit/crun"])?;
+    run_native(name, &image, "", |inside| ordeal(inside, false, rounds(10)))
+}
+
+#[test]
+fn natively_with_containerd_1_6() -> Result<()> {
+    let name = "crash-native-1.6";
+    let image = image(&["lkinit/init", "lkinit/runc", "lkinit/containerd:1.6"])?;
+    run_native(name, &image, "", |inside| ordeal(inside, true, rounds(4)))
+}
+
+#[test]
+fn natively_with_containerd_2_1() -> Result<()> {
+    let name = "crash-native-2.1";
+    let image = image(&["lkinit/init", "lkinit/runc", "lkinit/containerd:2.1"])?;
+    run_native(name, &image, "", |inside| ordeal(inside, true, rounds(4)))
+}
+
+#[test]
+fn in_a_machine_with_the_runtime_alone() -> Result<()> {
+    let name = "crash-direct";
+    let machine = image(&["lkinit/init", "lkinit/crun"])?.machine(name)?;
+    let rounds = rounds(10);
+    Vm::run(name, machine, |vm| {
+        vm.expect("^lkinit: .* boot: done")?;
+        ordeal(vm, false, rounds)
+    })
+}
+
+#[test]
+fn in_a_machine_with_containerd() -> Result<()> {
+    let name = "crash-containerd";
+    let machine = image(&["lkinit/init", "lkinit/runc", "lkinit/containerd:1.6"])?.machine(name)?;
+    let rounds = rounds(1);
+    Vm::run(name, machine.memory(2048), |vm| {
+        vm.expect("^lkinit: .* boot: done")?;
+        ordeal(vm, true, rounds)
+    })
+}
