@@ -21,7 +21,8 @@ BUILD_PACKAGES := gcc libc6-dev protobuf-compiler
 IMAGE_PACKAGES := busybox-static debian-archive-keyring kmod patchelf xz-utils
 BOOT_PACKAGES := qemu-system-x86 squashfs-tools util-linux
 # What tests compare with, and look into results with.
-TEST_PACKAGES := cpio erofs-utils lz4 procps zstd
+TEST_PACKAGES := cpio dosfstools erofs-utils genisoimage iproute2 lz4 mtools openssl procps python3-pip udftools \
+	xorriso zstd
 PACKAGES := $(BUILD_PACKAGES) $(IMAGE_PACKAGES) $(BOOT_PACKAGES) $(TEST_PACKAGES)
 
 # What is being done, before it is done.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the command line to files: look, plan, ask, write, tell.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -19,7 +20,7 @@ use crate::news::interfaces_up;
 use crate::plan::{Plan, Step, plan};
 use crate::providers::azure::lease;
 use crate::providers::session::Surroundings;
-use crate::providers::{Found, Outcome, ProviderError, Row, Session};
+use crate::providers::{Afterwards, Found, Outcome, ProviderError, Row, Session};
 use crate::race::Race;
 use crate::tree::write::Base;
 use crate::{debug, error, info, userdata};
@@ -34,7 +35,8 @@ const STACK: usize = 512 << 10;
 const HOSTNAME_LIMIT: u64 = 1024;
 
 /// Does everything. Returns the exit status: 0, or 1 where files could not be
-/// written, or none of the named providers was there.
+/// written, the network not be set up, the platform not be told, or none of
+/// the named providers was there.
 pub fn run(options: Options) -> u8 {
     let log = Log::new(options.verbose);
     let end = options.timeout.map(Deadline::after);
@@ -89,8 +91,8 @@ pub fn run(options: Options) -> u8 {
         info!(log, "No metadata/userdata found. Bye");
         return u8::from(options.named.anything());
     };
-    let outcome = write(log, &base, &found, options.hostname);
-    finish(&asker.surroundings, row, found, &outcome);
+    let mut outcome = write(log, &base, &found, options.hostname);
+    finish(&asker.surroundings, row, found, &mut outcome);
     u8::from(!outcome.failures.is_empty())
 }
 
@@ -114,14 +116,27 @@ fn retry_of_guess(up: bool) -> Retry {
     Retry { refused: false, broken: false, unreachable: up, ..Retry::default() }
 }
 
-/// Older images and documents say `/var/config`.
+/// Older images and documents say `/var/config`. What somebody has put there
+/// stays, and that is said, for it then does not lead to the tree.
 fn link_old_place(log: Log) {
     const OLD: &str = "/var/config";
-    match std::os::unix::fs::symlink(CONFIG_DIR, OLD) {
-        Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
-            debug!(log, "{OLD}: cannot make it a link to {CONFIG_DIR}: {source}");
+    let link = || std::os::unix::fs::symlink(CONFIG_DIR, OLD);
+    let result = match link() {
+        Err(source) if source.kind() == ErrorKind::AlreadyExists => match std::fs::read_link(OLD) {
+            Ok(target) if target == Path::new(CONFIG_DIR) => Ok(()),
+            Ok(target) => Err(format!("it is a link to {}", target.display())),
+            // An empty directory is nobody's.
+            Err(_) => std::fs::remove_dir(OLD).and_then(|()| link()).map_err(|source| source.to_string()),
+        },
+        // Whoever has no /var has no need of it.
+        Err(source) if source.kind() == ErrorKind::NotFound => {
+            debug!(log, "{OLD} is not made a link to {CONFIG_DIR}: there is no /var");
+            Ok(())
         }
-        _ => {}
+        result => result.map_err(|source| source.to_string()),
+    };
+    if let Err(reason) = result {
+        info!(log, "{OLD} is not made a link to {CONFIG_DIR}: {reason}");
     }
 }
 
@@ -279,15 +294,20 @@ fn set_hostname(log: Log, base: &Base) {
 }
 
 /// What is left to do when the files are there.
-fn finish(surroundings: &Surroundings, row: Option<&'static Row>, found: Found, outcome: &Outcome) {
+fn finish(surroundings: &Surroundings, row: Option<&'static Row>, found: Found, outcome: &mut Outcome) {
     let Some(row) = row else { return };
-    for (what, afterwards) in found.afterwards {
+    for Afterwards { what, essential, act } in found.afterwards {
         let deadline = Deadline::after(AFTERWARDS);
         let deadline = surroundings.end.map_or(deadline, |end| deadline.min(end));
         let session = Session::alone(row, surroundings.clone(), deadline);
-        match afterwards(&session, outcome) {
+        match act(&session, outcome) {
             Ok(()) => debug!(surroundings.log, "{}: {what}: done", row.name),
-            Err(error) => error!(surroundings.log, "{}: cannot {what}: {error}", row.name),
+            Err(error) => {
+                error!(surroundings.log, "{}: cannot {what}: {error}", row.name);
+                if essential {
+                    outcome.failures.push(format!("cannot {what}: {error}"));
+                }
+            }
         }
     }
 }

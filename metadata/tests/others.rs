@@ -10,11 +10,12 @@ mod support;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::image::{self, run};
 use support::program::{Machine, expected};
+use support::tls::Killed;
 
 /// A directory that `make` fills if it is not there yet. It appears complete
 /// or not at all.
@@ -27,15 +28,6 @@ fn fetched(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
         let _ = fs::rename(unfinished.keep(), &dir);
     }
     dir
-}
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// moto's server at a free port.

@@ -404,7 +404,7 @@ fn root(what: &str) -> bool {
 /// In a host name and mount namespace of its own, with an empty /run and /var.
 fn in_namespace(script: &str, program: &str) -> support::program::Run {
     let mut command = Command::new("unshare");
-    let mounts = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var && ";
+    let mounts = "for dir in /run /var /mnt; do mount -t tmpfs tmpfs $dir; done; ";
     command.args([
         "--uts",
         "--mount",
@@ -446,11 +446,22 @@ fn an_old_place_with_something_in_it_is_left_alone() {
     if !root("namespaces") {
         return;
     }
-    let script = "mkdir /var/config; \"$0\" --no-hostname file=/etc/passwd; ls -d /var/config /run/config/userdata; test ! -L /var/config";
-    let result = in_namespace(script, env!("CARGO_BIN_EXE_metadata"));
-    assert_eq!(
-        (result.status, result.stdout.as_str()),
-        (0, "/run/config/userdata\n/var/config\n"),
-        "{result:?}"
-    );
+    let run = |make: &str| {
+        let script = format!("{make}; \"$0\" --no-hostname file=/etc/passwd; ls -d /var/config/*");
+        in_namespace(&script, env!("CARGO_BIN_EXE_metadata"))
+    };
+    let result = run("mkdir /var/config; echo >/var/config/own");
+    assert_eq!((result.status, result.stdout.as_str()), (0, "/var/config/own\n"), "{result:?}");
+    let said = "/var/config is not made a link to /run/config: Directory not empty";
+    assert!(result.stderr.contains(said), "{result:?}");
+    let result = run("mkdir /mnt/own; echo >/mnt/own/file; ln -s /mnt/own /var/config");
+    assert_eq!((result.status, result.stdout.as_str()), (0, "/var/config/file\n"), "{result:?}");
+    assert!(result.stderr.contains("it is a link to /mnt/own"), "{result:?}");
+    // An empty directory is nobody's, and a second run finds the link of the first.
+    for make in ["mkdir /var/config", "\"$0\" --no-hostname file=/etc/passwd"] {
+        let result = run(make);
+        let tree = "/var/config/provider\n/var/config/userdata\n";
+        assert_eq!((result.status, result.stdout.as_str()), (0, tree), "{result:?}");
+        assert!(!result.stderr.contains("/var/config"), "{result:?}");
+    }
 }

@@ -33,7 +33,12 @@ pub struct Route {
     pub metric: Option<u32>,
     /// The gateway is on the link, whatever the link's addresses say.
     pub onlink: bool,
+    /// Who made it: `RTPROT_*` of `<linux/rtnetlink.h>`.
+    pub protocol: u8,
 }
+
+/// `RTPROT_STATIC`: made by an administrator.
+const STATIC: u8 = 4;
 
 impl Route {
     /// The IPv4 default route, by nothing yet.
@@ -44,6 +49,7 @@ impl Route {
         source: None,
         metric: None,
         onlink: false,
+        protocol: STATIC,
     };
 
     fn message(&self) -> RouteMessage {
@@ -52,7 +58,7 @@ impl Route {
         message.header.address_family = family(destination);
         message.header.destination_prefix_length = prefix;
         message.header.table = RouteHeader::RT_TABLE_MAIN;
-        message.header.protocol = RouteProtocol::Static;
+        message.header.protocol = RouteProtocol::from(self.protocol);
         message.header.kind = RouteType::Unicast;
         if self.gateway.is_none() {
             message.header.scope = RouteScope::Link;
@@ -98,6 +104,7 @@ impl Route {
             _ => return None,
         };
         let mut route = Self { destination: (any, header.destination_prefix_length), ..Self::DEFAULT };
+        route.protocol = u8::from(header.protocol);
         route.onlink = header.flags.contains(RouteFlags::Onlink);
         for part in NlasIterator::new(payload.get(HEADER..)?).flatten() {
             let bytes = part.value();

@@ -183,6 +183,8 @@ impl Client {
         let retry = self.settings.retry;
         let (mut answers, mut failures) = (0, 0);
         let mut news: Option<News> = None;
+        // What the server says tells more than its silence afterwards.
+        let mut said: Option<HttpError> = None;
         loop {
             let deadline = self.budget.deadline().ok_or(HttpError::Cancelled)?;
             let (wait, error, network) = match self.exchange(own, request, deadline) {
@@ -201,8 +203,12 @@ impl Client {
             };
             let deadline = self.budget.deadline().ok_or(HttpError::Cancelled)?;
             let left = deadline.remaining();
-            if answers >= retry.attempts || left < TOO_LATE {
-                return Err(error);
+            let over = answers >= retry.attempts || left < TOO_LATE;
+            match (over, network) {
+                (true, true) => return Err(said.unwrap_or(error)),
+                (true, false) => return Err(error),
+                (false, true) => {}
+                (false, false) => said = Some(error),
             }
             // A server may ask for more patience than there is: half of it is
             // kept for the answer.

@@ -162,18 +162,28 @@ pub struct Found {
     pub userdata: Option<Vec<u8>>,
     /// What could not be had.
     pub problems: Vec<Problem>,
-    /// What is left to do when the files are written: tell the platform, set
-    /// up the network. What it is, and how.
-    pub afterwards: Vec<(&'static str, Afterwards)>,
+    /// What is left to do when the files are written, in this order.
+    pub afterwards: Vec<Afterwards>,
 }
 
-/// Something to do at the end. It is told whether all was written.
-pub type Afterwards = Box<dyn FnOnce(&Session, &Outcome) -> Result<(), ProviderError> + Send>;
+/// Something to do at the end: tell the platform, set up the network.
+pub struct Afterwards {
+    /// What it is, for messages.
+    pub what: &'static str,
+    /// Whether the machine is not what its owner wanted without it.
+    pub essential: bool,
+    /// Does it. It is told how all before it went.
+    pub act: Act,
+}
 
-/// How the writing went.
+/// How something is done at the end.
+pub type Act = Box<dyn FnOnce(&Session, &Outcome) -> Result<(), ProviderError> + Send>;
+
+/// How it went so far.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Why files of the provider or the user data are not there.
+    /// What is missing for the machine to be what its owner wanted: files of
+    /// the provider, the user data, what was to be done at the end.
     pub failures: Vec<String>,
 }
 
@@ -219,6 +229,16 @@ impl Found {
             Ok(userdata) => self.userdata = userdata,
             Err(error) => self.missing_user_data(error),
         }
+    }
+
+    /// Adds something to do at the end.
+    pub fn afterwards(
+        &mut self,
+        what: &'static str,
+        essential: bool,
+        act: impl FnOnce(&Session, &Outcome) -> Result<(), ProviderError> + Send + 'static,
+    ) {
+        self.afterwards.push(Afterwards { what, essential, act: Box::new(act) });
     }
 
     /// Notes why user data that there is could not be had.

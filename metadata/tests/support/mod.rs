@@ -16,3 +16,4 @@ pub mod image;
 pub mod namespace;
 pub mod program;
 pub mod server;
+pub mod tls;

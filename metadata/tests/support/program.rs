@@ -63,11 +63,18 @@ impl Machine {
         self
     }
 
-    /// The command line that shows the program this machine and no other.
+    /// The command line that shows the program this machine and no other. It
+    /// may change nothing but the base directory.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command_for_all();
+        command.args(["--no-hostname", "--no-network"]).args(arguments);
+        command
+    }
+
+    /// The same where it may change the network and the host name.
+    pub fn command_for_all(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_metadata"));
         command.env_clear();
-        command.args(["--no-hostname", "--no-network"]);
         for (option, name) in [
             ("--config-dir", "config"),
             ("--sysfs", "sys"),
@@ -77,7 +84,6 @@ impl Machine {
         ] {
             command.arg(option).arg(self.path(name));
         }
-        command.args(arguments);
         command
     }
 

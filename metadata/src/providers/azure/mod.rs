@@ -26,8 +26,8 @@ use super::{Class, Evidence, Found, Outcome, Provider, ProviderError, Row, Sessi
 use crate::facts::Facts;
 use crate::facts::media::{self, Medium};
 use crate::http::retry::Retry;
-use crate::http::{Client, Request, Settings};
-use crate::news::News;
+use crate::http::{Client, Deadline, Request, Settings};
+use crate::news::{News, interfaces_up};
 
 /// The row of the table.
 pub static ROW: Row = Row {
@@ -57,31 +57,41 @@ const OVF_LIMIT: usize = 1 << 20;
 const DISK_PATIENCE: Duration = Duration::from_secs(30);
 /// How long telling that the machine is ready may take.
 const REPORT_PATIENCE: Duration = Duration::from_secs(120);
+/// How long telling that it will never be ready may take.
+const LAST_WORD: Duration = Duration::from_secs(10);
 
 struct Azure;
 
 impl Provider for Azure {
     fn fetch(&self, session: &Session) -> Result<Found, ProviderError> {
-        let disk = from_media(session.facts().media());
-        let instance = instance(session);
-        let (document, disk) = match (instance, disk) {
-            (Ok(document), disk) => (Some(document), disk),
-            // The disk alone will do where it is there.
-            (Err(error), Some(Ok(disk))) if !session.is_guess() => {
-                crate::error!(session.log(), "azure: {error}");
-                (None, Some(Ok(disk)))
-            }
-            (Err(error), _) => return Err(error),
-        };
-        let mut found = Found::from_provider("Azure");
-        let disk = match (disk, &document) {
-            (None, Some(document)) if document.has_custom_data() => wait_for_disk(session),
-            (disk, _) => disk,
-        };
-        fill(&mut found, document.as_ref(), disk);
-        found.afterwards.push(("tell the platform that the machine is ready", Box::new(report)));
-        Ok(found)
+        let result = look(session);
+        if let Err(error) = &result {
+            give_up(session, error);
+        }
+        result
     }
+}
+
+fn look(session: &Session) -> Result<Found, ProviderError> {
+    let disk = from_media(session.facts().media());
+    let instance = instance(session);
+    let (document, disk) = match (instance, disk) {
+        (Ok(document), disk) => (Some(document), disk),
+        // The disk alone will do where it is there.
+        (Err(error), Some(Ok(disk))) if !session.is_guess() => {
+            crate::error!(session.log(), "azure: {error}");
+            (None, Some(Ok(disk)))
+        }
+        (Err(error), _) => return Err(error),
+    };
+    let mut found = Found::from_provider("Azure");
+    let disk = match (disk, &document) {
+        (None, Some(document)) if document.has_custom_data() => wait_for_disk(session),
+        (disk, _) => disk,
+    };
+    fill(&mut found, document.as_ref(), disk);
+    found.afterwards("tell the platform that the machine is ready", true, report);
+    Ok(found)
 }
 
 /// The document of the metadata service.
@@ -134,7 +144,7 @@ fn on_disk(medium: &Medium) -> Result<Option<Ovf>, ProviderError> {
 
 fn wait_for_disk(session: &Session) -> Disk {
     let roots = &session.surroundings.roots;
-    let end = crate::http::Deadline::after(DISK_PATIENCE.min(session.remaining()));
+    let end = Deadline::after(DISK_PATIENCE.min(session.remaining()));
     let events = News::of_devices();
     loop {
         let disk = from_media(&media::scan(&roots.sysfs.join("class/block"), &roots.dev));
@@ -194,6 +204,24 @@ fn report(session: &Session, outcome: &Outcome) -> Result<(), ProviderError> {
         Some(failure) => Report::NotReady(failure.clone()),
     };
     wireserver::tell(&wireserver_client(session), &report)
+}
+
+/// Where it is known that this is Azure, the platform is told that nothing
+/// came of it: it shows the reason to the machine's owner, who otherwise waits
+/// for twenty minutes and then learns nothing.
+fn give_up(session: &Session, error: &ProviderError) {
+    if session.is_guess() || interfaces_up().is_some_and(|names| names.is_empty()) {
+        return;
+    }
+    let time = Deadline::after(LAST_WORD);
+    let end = session.surroundings.end.map_or(time, |end| time.min(end));
+    // The session's own time may be over.
+    let last = Session::alone(session.row, session.surroundings.clone(), end);
+    let outcome = Outcome { failures: vec![error.to_string()] };
+    match report(&last, &outcome) {
+        Ok(()) => crate::info!(session.log(), "azure: the platform was told that the machine is not ready"),
+        Err(error) => crate::error!(session.log(), "azure: cannot tell the platform either: {error}"),
+    }
 }
 
 fn wireserver_client(session: &Session) -> Client {

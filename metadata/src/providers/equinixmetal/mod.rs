@@ -64,12 +64,14 @@ impl Provider for EquinixMetal {
 
         let network = document.network;
         if session.surroundings.network {
-            found
-                .afterwards
-                .push(("set up the network", Box::new(move |session, _| set_up(session, &network))));
+            found.afterwards("set up the network", true, move |session, _| set_up(session, &network));
         }
         if let Some(url) = document.phone_home_url {
-            found.afterwards.push(("phone home", Box::new(move |session, _| phone_home(session, &url))));
+            // The call says that the machine is as it should be.
+            found.afterwards("phone home", false, move |session, outcome| match outcome.failures.first() {
+                None => phone_home(session, &url),
+                Some(failure) => Err(ProviderError::Absent(format!("the machine is not ready: {failure}"))),
+            });
         }
         Ok(found)
     }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use init::net::{Address as LinkAddress, Error, LinkFlags, Netlink, Route};
 
-use super::document::Network;
+use super::document::{Address, Network};
 
 /// Longest name of an interface (`IFNAMSIZ` of `<linux/if.h>`, less the zero byte).
 const MAX_NAME: usize = 15;
@@ -175,20 +175,27 @@ pub fn plan(network: &Network, machine: &Machine) -> Result<Vec<Action>, String>
         }
     }
     plan.extend(bonds.iter().map(|bond| Action::Up((*bond).to_owned())));
-    let addresses = network.addresses.iter().filter(|address| address.enabled);
-    for address in addresses.clone() {
+    for address in addresses(network) {
+        if address.cidr > if address.address.is_ipv4() { 32 } else { 128 } {
+            return Err(format!("{}/{} is no address", address.address, address.cidr));
+        }
         plan.push(Action::AddAddress(carrier.to_owned(), address.address, address.cidr));
     }
-    for address in addresses {
-        if let Some(gateway) =
-            address.gateway.filter(|gateway| gateway.is_ipv4() == address.address.is_ipv4())
-        {
-            let Some(destination) = destination(address.address, address.public) else { continue };
-            let route = Route { destination, gateway: Some(gateway), ..Route::DEFAULT };
-            plan.push(Action::AddRoute(carrier.to_owned(), route));
-        }
-    }
+    plan.extend(routes(network).map(|route| Action::AddRoute(carrier.to_owned(), route)));
     Ok(plan)
+}
+
+fn addresses(network: &Network) -> impl Iterator<Item = &Address> {
+    network.addresses.iter().filter(|address| address.enabled)
+}
+
+/// The routes over the addresses' gateways.
+fn routes(network: &Network) -> impl Iterator<Item = Route> {
+    addresses(network).filter_map(|address| {
+        let gateway = address.gateway.filter(|gateway| gateway.is_ipv4() == address.address.is_ipv4())?;
+        let destination = destination(address.address, address.public)?;
+        Some(Route { destination, gateway: Some(gateway), ..Route::DEFAULT })
+    })
 }
 
 /// Where an address's gateway leads: everywhere from a public one, to the
@@ -253,10 +260,13 @@ fn is_done(network: &Network, machine: &Machine, members: &[Member<'_>], carrier
         member.link.name == member.name
             && master.is_none_or(|master| master.is_some() && master == member.link.master)
     });
-    let carrier = machine.by_name(carrier);
-    let has =
-        |ip: IpAddr| carrier.is_some_and(|link| link.up && link.addresses.iter().any(|(own, _)| *own == ip));
-    bonded && network.addresses.iter().filter(|address| address.enabled).all(|address| has(address.address))
+    let Some(carrier) = machine.by_name(carrier).filter(|link| link.up) else { return false };
+    let has = |address: &Address| carrier.addresses.contains(&(address.address, address.cidr));
+    let leads = |route: Route| {
+        let same = |own: &Route| own.destination == route.destination && own.gateway == route.gateway;
+        machine.routes.iter().any(|own| same(own) && own.index == Some(carrier.index))
+    };
+    bonded && addresses(network).all(has) && routes(network).all(leads)
 }
 
 /// Takes from an interface what it has, so that it can be renamed and bonded.

@@ -92,6 +92,9 @@ fn what_cannot_be_is_said_before_anything_is_done() {
     assert_eq!(plan(&name, "4", &usual).unwrap_err(), "\"../x\" is no name for an interface");
     let twice = TWO.replace("\"eth1\"", "\"eth0\"");
     assert_eq!(plan(&twice, "4", &usual).unwrap_err(), "eth0 is in the document twice");
+    let mut wide = network(TWO, "4");
+    wide.addresses[0].cidr = 33;
+    assert_eq!(super::plan(&wide, &usual).unwrap_err(), "192.0.2.2/33 is no address");
     let mut other = machine(["enp1s0", "enp2s0"]);
     other.links.push(link(4, "eth1", 9));
     assert_eq!(
@@ -234,6 +237,9 @@ fn a_second_time_there_is_nothing_to_do() {
         link.mac = "b4:96:91:00:00:01".into();
     }
     assert_eq!(lines(&plan(&network, &kernel.machine).unwrap()), [""; 0]);
+    // The addresses alone are not all of it.
+    kernel.machine.routes.pop();
+    assert!(!plan(&network, &kernel.machine).unwrap().is_empty());
 }
 
 #[test]

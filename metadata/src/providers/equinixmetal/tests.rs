@@ -23,7 +23,7 @@ fn a_machine() {
             ("ssh/authorized_keys", "ssh-rsa AAAA a\nssh-rsa BBBB b\n"),
         ])
     );
-    let what: Vec<&str> = found.afterwards.iter().map(|(what, _)| *what).collect();
+    let what: Vec<&str> = found.afterwards.iter().map(|afterwards| afterwards.what).collect();
     assert_eq!(what, ["phone home"], "the tests' sessions leave the network alone");
 }
 
@@ -74,6 +74,6 @@ fn what_is_found_can_be_reported() {
     let surroundings = surroundings(&ROW, &server, Facts::default());
     let session = Session::alone(&ROW, surroundings, Deadline::after(Duration::from_millis(200)));
     let url = format!("{}/phone-home", server.base());
-    let tell: super::super::Afterwards = Box::new(move |session, _| phone_home(session, &url));
+    let tell: super::super::Act = Box::new(move |session, _| phone_home(session, &url));
     assert!(tell(&session, &Outcome::default()).is_err());
 }

@@ -56,7 +56,7 @@ impl Provider for Scaleway {
         privileged.be_patient();
         let request = Request::get(USER_DATA).up_to(session.surroundings.userdata_limit);
         found.user_data(user_data(&privileged, USER_DATA, privileged.send(&request)));
-        found.afterwards.push(("tell that the machine has booted", Box::new(|session, _| booted(session))));
+        found.afterwards("tell that the machine has booted", false, |session, _| booted(session));
         Ok(found)
     }
 }

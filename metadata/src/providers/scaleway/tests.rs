@@ -49,8 +49,8 @@ fn user_data_is_asked_for_from_a_privileged_port() {
     );
     let surroundings = surroundings(&ROW, &server, Facts::default());
     let session = Session::alone(&ROW, surroundings, Deadline::after(Duration::from_secs(5)));
-    let (_, tell) = found.afterwards.pop().unwrap();
-    tell(&session, &Outcome::default()).unwrap();
+    let tell = found.afterwards.pop().unwrap();
+    (tell.act)(&session, &Outcome::default()).unwrap();
     assert_eq!(server.lines().last().unwrap(), "PATCH /state");
 }
 
