@@ -62,7 +62,7 @@ pub fn confine(plan: &Plan, surroundings: &Surroundings, options: &Options) -> R
     rows(plan).for_each(|row| (row.prepare)());
     let policy = policy(plan, surroundings, options);
     let confined = policy.apply()?;
-    debug!(surroundings.log, "confined: {confined}");
+    debug!(surroundings.log, "{confined}");
     Ok(())
 }
 

@@ -53,6 +53,17 @@ fn write(
                 let time = times.known.map_or(row.patience, |known| known.min(row.patience));
                 writeln!(out, "  ask {} for up to {time:?}: {reason}", row.name)?;
             }
+            Step::Race { rows, .. } if rows.len() == 1 => {
+                for row in rows {
+                    let time = times.known.map_or(row.patience, |known| known.min(row.patience));
+                    let guess = times.guess;
+                    writeln!(
+                        out,
+                        "  ask {} for up to {time:?} if it takes a connection within {guess:?}",
+                        row.name
+                    )?;
+                }
+            }
             Step::Race { rows, ordered } => {
                 let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
                 let order = if *ordered { ", the earlier preferred" } else { "" };

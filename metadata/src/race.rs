@@ -69,8 +69,8 @@ impl Race {
 
 impl Ticket {
     /// The runner's time, which ends when another wins.
-    pub(crate) fn budget(&self, deadline: Deadline) -> Arc<Budget> {
-        let budget = Arc::new(Budget::until(deadline));
+    pub(crate) fn budget(&self, budget: Budget) -> Arc<Budget> {
+        let budget = Arc::new(budget);
         if let Some(runner) = self.race.lock().runners.get_mut(self.index) {
             runner.budget = Some(Arc::clone(&budget));
         }
@@ -129,8 +129,10 @@ mod tests {
     #[test]
     fn the_first_certain_answer_wins_and_ends_the_others() {
         let (race, tickets) = race(3, false, 5000);
-        let budgets: Vec<_> =
-            tickets.iter().map(|ticket| ticket.budget(Deadline::after(Duration::from_secs(5)))).collect();
+        let budgets: Vec<_> = tickets
+            .iter()
+            .map(|ticket| ticket.budget(Budget::until(Deadline::after(Duration::from_secs(5)))))
+            .collect();
         assert!(tickets[1].claim(Certainty::Certain));
         assert!(!tickets[0].claim(Certainty::Certain));
         assert!(!tickets[2].claim(Certainty::Likely));

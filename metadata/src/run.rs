@@ -13,11 +13,12 @@ use crate::explain::{Times, explain};
 use crate::facts::Facts;
 use crate::hostname::kernel_name;
 use crate::http::Deadline;
+use crate::http::deadline::Budget;
 use crate::http::retry::Retry;
 use crate::identify::{Identification, identify};
 use crate::log::Log;
 use crate::news::interfaces_up;
-use crate::plan::{Plan, Step, plan};
+use crate::plan::{Named, Plan, Step, plan};
 use crate::providers::azure::lease;
 use crate::providers::session::Surroundings;
 use crate::providers::{Afterwards, Found, Outcome, ProviderError, Row, Session};
@@ -81,13 +82,15 @@ pub fn run(options: Options) -> u8 {
         patience: known,
         end,
         network: options.network,
+        disks: Deadline::after(guess),
     };
     if let Err(error) = confine::confine(&plan, &surroundings, &options) {
         error!(log, "{error}");
         return 1;
     }
     let asker = Asker { surroundings, guess, retry: retry_of_guess(up) };
-    let Some((row, found)) = asker.first_found(&plan) else {
+    let found = asker.first_found(&plan).or_else(|| asker.late_disks(&plan, &options.named));
+    let Some((row, found)) = found else {
         info!(log, "No metadata/userdata found. Bye");
         return u8::from(options.named.anything());
     };
@@ -164,6 +167,10 @@ impl Asker {
                         row.provider.fetch(&session).map_err(|error| format!("{}: {error}", row.name)),
                     )
                 }
+                Step::Race { rows, .. } if rows.len() == 1 => match rows.first() {
+                    Some(row) => (Some(*row), self.one(row)),
+                    None => continue,
+                },
                 Step::Race { rows, ordered } => match self.race(rows, *ordered) {
                     Some((row, found)) => (Some(row), Ok(found)),
                     None => continue,
@@ -181,6 +188,22 @@ impl Asker {
         None
     }
 
+    /// Disks that have appeared while the network was asked.
+    fn late_disks(&self, asked: &Plan, named: &Named) -> Option<(Option<&'static Row>, Found)> {
+        let Surroundings { facts, roots, .. } = &self.surroundings;
+        // Where nobody looked, disks would change nothing.
+        let seen = facts.media.as_ref().filter(|_| !named.anything())?;
+        let mut facts = Facts::clone(facts);
+        if facts.look_at_media(roots) == seen {
+            return None;
+        }
+        let mut plan = plan(&identify(&facts), named);
+        plan.steps
+            .retain(|step| matches!(step, Step::Ask(row, _) if row.media && !asked.steps.contains(step)));
+        let surroundings = Surroundings { facts: Arc::new(facts), ..self.surroundings.clone() };
+        Self { surroundings, guess: self.guess, retry: self.retry }.first_found(&plan)
+    }
+
     fn file(&self, path: &Path) -> Result<Found, String> {
         info!(self.surroundings.log, "Trying file {}", path.display());
         let mut found = Found::from_provider(path.display().to_string());
@@ -192,6 +215,26 @@ impl Asker {
         Ok(found)
     }
 
+    /// Asks one of which nothing is known but that it was named. Who takes a
+    /// connection in time has more of it for the answer: a service on the
+    /// internet is far away.
+    fn one(&self, row: &'static Row) -> Result<Found, String> {
+        let deadline = Deadline::after(self.guess);
+        let (_, tickets) = Race::new(1, true, deadline);
+        let budget = Budget::connected_until(deadline, self.surroundings.deadline(row));
+        let error = match tickets.into_iter().next() {
+            Some(ticket) => {
+                let session = Session::guessing(row, self.surroundings.clone(), budget, self.retry, ticket);
+                match row.provider.fetch(&session) {
+                    Ok(found) => return Ok(found),
+                    Err(error) => error,
+                }
+            }
+            None => ProviderError::Cancelled,
+        };
+        Err(format!("{}: {error}", row.name))
+    }
+
     /// Asks all at once. Threads that lose are left behind: they end with the
     /// program, which does not wait for them.
     fn race(&self, rows: &[&'static Row], ordered: bool) -> Option<(&'static Row, Found)> {
@@ -200,7 +243,8 @@ impl Asker {
         let (race, tickets) = Race::new(rows.len(), ordered, deadline);
         let (sender, receiver) = mpsc::channel::<(&'static Row, Answer)>();
         for (row, ticket) in rows.iter().copied().zip(tickets) {
-            let session = Session::guessing(row, self.surroundings.clone(), deadline, self.retry, ticket);
+            let budget = Budget::until(deadline);
+            let session = Session::guessing(row, self.surroundings.clone(), budget, self.retry, ticket);
             let sender = sender.clone();
             let ask = move || {
                 let answer = row.provider.fetch(&session);
@@ -214,18 +258,27 @@ impl Asker {
             }
         }
         drop(sender);
+        let mut silent: Vec<&'static Row> = rows.to_vec();
         loop {
             let known = race.winner().is_some();
             // A winner has its own time, and keeps to it.
             let wait = if known { Duration::MAX } else { deadline.remaining() };
             let received = if known { receiver.recv().ok() } else { receiver.recv_timeout(wait).ok() };
+            if let Some((row, _)) = &received {
+                silent.retain(|other| other != row);
+            }
             match received {
                 Some((row, Ok(found))) => return Some((row, found)),
                 Some((row, Err(error))) if !ordered && error.is_silence() => {
                     debug!(log, "{}: {error}", row.name)
                 }
                 Some((row, Err(error))) => error!(log, "{}: {error}", row.name),
-                None if race.winner().is_none() || known => return None,
+                None if race.winner().is_none() || known => {
+                    for row in silent.iter().filter(|_| ordered) {
+                        error!(log, "{}: no answer within {:?}", row.name, self.guess);
+                    }
+                    return None;
+                }
                 None => {}
             }
         }

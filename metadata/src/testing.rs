@@ -13,6 +13,7 @@ pub(crate) use server::{Received, Reply, Server};
 
 use crate::facts::{Facts, Roots};
 use crate::http::Deadline;
+use crate::http::deadline::Budget;
 use crate::http::retry::Retry;
 use crate::log::Log;
 use crate::providers::session::Surroundings;
@@ -35,6 +36,7 @@ pub(crate) fn surroundings(row: &Row, server: &Server, facts: Facts) -> Surround
         patience: Some(PATIENCE),
         end: None,
         network: false,
+        disks: Deadline::after(Duration::ZERO),
     }
 }
 
@@ -54,7 +56,7 @@ pub(crate) fn guess(row: &'static Row, server: &Server) -> Result<Found, Provide
     let (_, mut tickets) = Race::new(1, false, deadline);
     let retry = Retry { refused: false, broken: false, unreachable: false, ..Retry::default() };
     let surroundings = surroundings(row, server, Facts::default());
-    let session = Session::guessing(row, surroundings, deadline, retry, tickets.remove(0));
+    let session = Session::guessing(row, surroundings, Budget::until(deadline), retry, tickets.remove(0));
     row.provider.fetch(&session)
 }
 

@@ -361,6 +361,47 @@ fn a_disk_that_comes_late_is_waited_for() {
 }
 
 #[test]
+fn a_disk_that_comes_while_the_network_is_asked_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image::iso(dir.path(), "cidata", &["-R"], &[("user-data", b"late")]);
+    let silent = Server::start(|_| Reply::status(200).after(Duration::from_secs(60)));
+    let names =
+        ["azure", "gcp", "hetzner", "digitalocean", "vultr", "scaleway", "openstack", "equinixmetal", "aws"];
+    let urls: Vec<String> = names.iter().map(|name| url(name, &silent)).collect();
+    // Not named, and named beside others.
+    for more in [&[][..], &["gcp", "cdrom"]] {
+        let machine = Machine::new();
+        let (class, dev) = (machine.path("sys/class/block/vdb"), machine.path("dev/vdb"));
+        let image = image.clone();
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            fs::copy(image, dev).unwrap();
+            fs::create_dir_all(class).unwrap();
+        });
+        let arguments: Vec<&str> =
+            urls.iter().map(String::as_str).chain(["--timeout", "1"]).chain(more.to_vec()).collect();
+        let result = machine.run(&arguments);
+        late.join().unwrap();
+        assert_eq!(machine.file("userdata").as_deref(), Some("late"), "{result:?}");
+    }
+}
+
+#[test]
+fn whoever_is_named_alone_and_takes_a_connection_may_take_its_time() {
+    let slow = Server::start(|request| match request.path.as_str() {
+        "/metadata" => Reply::json(r#"{"id": "m"}"#).after(Duration::from_millis(2500)),
+        _ => Reply::status(404),
+    });
+    let machine = Machine::new();
+    let result = machine.run(&[&url("packet", &slow), "packet"]);
+    assert_eq!((result.status, machine.file("provider").as_deref()), (0, Some("EquinixMetal")), "{result:?}");
+    // Of several each gets a line that did not answer in time.
+    let result = machine.run(&[&url("packet", &slow), &url("gcp", &slow), "packet", "gcp"]);
+    assert_eq!(result.status, 1, "{result:?}");
+    assert!(result.stderr.contains("equinixmetal: no answer within 2s\n"), "{result:?}");
+}
+
+#[test]
 fn explaining_says_what_was_seen_what_it_means_and_who_is_left_out() {
     let machine = Machine::new().dmi(&[("sys_vendor", "Hetzner"), ("product_serial", "4711")]);
     let result = machine.run(&["--explain"]);

@@ -49,11 +49,11 @@ services:
   - name: today
     image: lkinit/busybox
     binds: ['/run/config:/run/config', '/etc/show.sh:/show.sh']
-    command: [/bin/sh, -c, 'sh /show.sh /run/config; exec sleep 100000']
+    command: [/bin/sh, -c, 'sh /show.sh /run/config; echo end; exec sleep 100000']
   - name: older
     image: lkinit/busybox
     binds: ['/var/config:/var/config', '/etc/show.sh:/show.sh']
-    command: [/bin/sh, -c, 'sh /show.sh /var/config; exec sleep 100000']
+    command: [/bin/sh, -c, 'sh /show.sh /var/config; echo end; exec sleep 100000']
 files:
   - path: etc/dhcp.sh
     mode: "0755"
@@ -61,7 +61,8 @@ files:
       #!/bin/sh
       [ "$1" = bound ] || exit 0
       ip address add $ip/$mask dev $interface
-      ip route add default via $router
+      # QEMU names no router where it leads nowhere.
+      ip route add default via ${router:-168.0.2.2}
       echo nameserver $dns >/etc/resolv.conf
   - path: etc/show.sh
     contents: |
@@ -116,11 +117,12 @@ fn check(vm: &mut Vm, container: &str, hostname: &str, files: &[(&str, u32, &str
     for service in ["today", "older"] {
         vm.check(format!("the tree as the service {service} sees it"), |vm| {
             let log = format!("/var/log/{service}.out.log");
-            // The service runs; its first lines may be on their way.
+            // The service runs; its lines may be on their way.
             let tree = vm.sh(&format!(
-                "for i in 1 2 3 4 5 6 7 8 9; do test -s {log} && break; sleep 1; done; cat {log}"
+                "for i in 1 2 3 4 5 6 7 8 9; do grep -qx end {log} && break; sleep 1; done; cat {log}"
             ))?;
-            ensure!(tree == shown(files), "{tree}\nand not\n{}", shown(files));
+            let wanted = shown(files) + "end\n";
+            ensure!(tree == wanted, "{tree}\nand not\n{wanted}");
             Ok(())
         });
     }
@@ -341,7 +343,7 @@ fn packet() -> Result<()> {
     });
     let tell = |name: &str| {
         format!(
-            "\n  - name: {name}\n    image: lkinit/busybox\n    command: [/bin/sh, -c, 'ip -o link | sed s/qlen.*link/link/; ip -o -4 address; ip route']"
+            "\n  - name: {name}\n    image: lkinit/busybox\n    command: [/bin/sh, -c, 'ip -o link | sed s/qdisc.*link/link/; ip -o -4 address; ip route']"
         )
     };
     let metadata = |name: &str, more: &str| {

@@ -241,6 +241,8 @@ impl Client {
             }
         }
         let mut connection = self.open(deadline.at_most(CONNECT))?;
+        // Which may have given it more time.
+        let deadline = self.budget.deadline().ok_or(HttpError::Cancelled)?;
         let result = self.exchange_over(&mut connection, request, deadline);
         self.keep(own, connection, result)
     }
@@ -289,6 +291,7 @@ impl Client {
         let url = |index: usize| self.settings.endpoints.get(index).map_or_else(String::new, Url::to_string);
         let (wire, address) = connect(&addresses, self.settings.local_port, deadline)
             .map_err(|source| HttpError::Connect { url: url(first), source })?;
+        self.budget.connected();
         let found = targets.iter().find(|(_, own)| *own == address);
         let endpoint = found.map_or(first, |(index, _)| *index);
         let _ = self.chosen.set((endpoint, address));

@@ -41,27 +41,41 @@ impl Deadline {
 /// How long a provider may take, which changes when it turns out to be the
 /// right one, or that another is.
 #[derive(Debug)]
-pub struct Budget(Mutex<Option<Deadline>>);
+pub struct Budget {
+    until: Mutex<Option<Deadline>>,
+    once_connected: Option<Deadline>,
+}
 
 impl Budget {
     /// Until this point.
     pub fn until(deadline: Deadline) -> Self {
-        Self(Mutex::new(Some(deadline)))
+        Self { until: Mutex::new(Some(deadline)), once_connected: None }
+    }
+
+    /// The same, and until a later one as soon as somebody takes a connection.
+    pub fn connected_until(deadline: Deadline, once_connected: Deadline) -> Self {
+        Self { once_connected: Some(once_connected), ..Self::until(deadline) }
     }
 
     /// The point in force; `None` when all is to be given up at once.
     pub fn deadline(&self) -> Option<Deadline> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives more time, or less. What was given up stays so.
     pub fn set(&self, deadline: Deadline) {
-        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         *own = own.map(|_| deadline);
+    }
+
+    /// Somebody has taken a connection.
+    pub fn connected(&self) {
+        let mut own = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        *own = own.map(|until| self.once_connected.map_or(until, |later| until.max(later)));
     }
 
     /// Ends everything that is not waiting for an answer already.
     pub fn cancel(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -44,6 +44,8 @@ pub struct Surroundings {
     pub network: bool,
     /// When everything is to be over, if the user has said so.
     pub end: Option<Deadline>,
+    /// Until when a disk that was named may still appear.
+    pub disks: Deadline,
 }
 
 impl Surroundings {
@@ -75,15 +77,15 @@ impl Session {
         Self { surroundings, row, retry: Retry::default(), budget, ticket: None }
     }
 
-    /// A provider that is asked on a guess, others beside it.
+    /// A provider that is asked on a guess, perhaps others beside it.
     pub fn guessing(
         row: &'static Row,
         surroundings: Surroundings,
-        deadline: Deadline,
+        budget: Budget,
         retry: Retry,
         ticket: Ticket,
     ) -> Self {
-        let budget = ticket.budget(deadline);
+        let budget = ticket.budget(budget);
         Self { surroundings, row, retry, budget, ticket: Some(ticket) }
     }
 

@@ -15,7 +15,7 @@ use super::leaves::value;
 use super::{Class, Evidence, Found, PATIENCE, Provider, ProviderError, Row, Session};
 use crate::facts::Facts;
 use crate::facts::media::{self, Medium};
-use crate::http::{Request, Settings, Url};
+use crate::http::{Deadline, Request, Settings, Url};
 use crate::news::News;
 use crate::volume::{Source, Volume, VolumeError};
 pub use seed::Seed;
@@ -49,8 +49,12 @@ impl Provider for NoCloud {
             Some(from) => seeded(session, from)?,
             None => {
                 let known = from_media(session, session.facts().media());
-                // The command line says that there is a disk: it may be on its way.
-                if seed.is_some() { known.or_else(|_| wait_for_disk(session)) } else { known }?
+                // Somebody says that there is a disk: it may be on its way.
+                let until = match seed {
+                    Some(_) => Deadline::after(session.remaining()),
+                    None => session.surroundings.disks,
+                };
+                known.or_else(|_| wait_for_disk(session, until))?
             }
         };
         if let Some(seed) = seed {
@@ -83,16 +87,16 @@ fn from_media(session: &Session, media: &[Medium]) -> Result<Found, ProviderErro
 }
 
 /// Waits for block devices to appear, and looks at what is there then.
-fn wait_for_disk(session: &Session) -> Result<Found, ProviderError> {
+fn wait_for_disk(session: &Session, until: Deadline) -> Result<Found, ProviderError> {
     let roots = &session.surroundings.roots;
     let events = News::of_devices();
     loop {
         let media = media::scan(&roots.sysfs.join("class/block"), &roots.dev);
         let found = from_media(session, &media);
-        if found.is_ok() || session.remaining().is_zero() {
+        if found.is_ok() || until.remaining().is_zero() {
             return found;
         }
-        events.wait(session.remaining());
+        events.wait(until.remaining());
     }
 }
 
