@@ -21,8 +21,8 @@ BUILD_PACKAGES := gcc libc6-dev protobuf-compiler
 IMAGE_PACKAGES := busybox-static debian-archive-keyring kmod patchelf xz-utils
 BOOT_PACKAGES := qemu-system-x86 squashfs-tools util-linux
 # What tests compare with, and look into results with.
-TEST_PACKAGES := cpio dosfstools erofs-utils genisoimage iproute2 lz4 mtools openssl procps python3-pip udftools \
-	xorriso zstd
+TEST_PACKAGES := cpio dosfstools erofs-utils genisoimage iproute2 lz4 mtools openssl procps python3-pip time \
+	udftools xorriso zstd
 PACKAGES := $(BUILD_PACKAGES) $(IMAGE_PACKAGES) $(BOOT_PACKAGES) $(TEST_PACKAGES)
 
 # What is being done, before it is done.
@@ -31,7 +31,7 @@ say = @echo '== $(1)'
 .PHONY: help
 help: ## This list
 	@echo 'make TARGET, where TARGET is one of:'
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 .PHONY: setup
 setup: ## Install what is missing (Debian packages; needs root for that)
@@ -129,6 +129,16 @@ RUNS ?= 5
 bench: images ## Measure boots: a table, and JSON in target/bench (RUNS=5)
 	$(call say,measuring $(RUNS) boots of each configuration)
 	@RUST_LIB_BACKTRACE=0 cargo run --quiet -p tests --bin bench -- --runs $(RUNS)
+
+.PHONY: bench-metadata
+bench-metadata: images ## Measure metadata: size, memory, times
+	$(call say,measuring metadata)
+	@RUST_LIB_BACKTRACE=0 cargo test -p tests --test metadata_costs -- --nocapture --test-threads=1
+
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: setup ## Fuzz metadata's parsers, a minute each (FUZZ_SECONDS=60, TARGETS=...)
+	@metadata/fuzz/run $(FUZZ_SECONDS) $(TARGETS)
 
 .PHONY: clean
 clean: ## Remove everything built, keeping downloaded packages
