@@ -26,9 +26,7 @@ const MIB: f64 = 1_048_576.0;
 /// The program as images have it.
 fn program() -> PathBuf {
     let path = paths::target().join("x86_64-unknown-linux-gnu/guest/metadata");
-    let path =
-        path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}: run `make images`", path.display()));
-    path
+    path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}: run `make images`", path.display()))
 }
 
 /// What the program is shown of a machine.

@@ -91,6 +91,7 @@ fn is_vmware() -> bool {
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 mod tests {
     use super::*;
     use std::sync::Mutex;
