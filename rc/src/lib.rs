@@ -7,6 +7,7 @@ pub mod bundle;
 pub mod cli;
 pub mod control;
 pub mod engine;
+pub mod idle;
 pub mod launch;
 pub mod logs;
 pub mod modules;

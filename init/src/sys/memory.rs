@@ -59,6 +59,21 @@ impl Program {
     }
 }
 
+/// Makes all threads share one heap. Otherwise the C library gives each thread
+/// one of its own (mallopt(3)), and what a thread has freed stays there when
+/// it has ended. To be called before the first thread is started.
+pub fn share_heap() {
+    // SAFETY: mallopt(3) takes two numbers; there is one thread, by contract.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+/// Gives what the heap does not use back to the kernel (malloc_trim(3)).
+pub fn trim_heap() {
+    // SAFETY: malloc_trim(3) takes a number, locks the heap itself, and moves
+    // nothing that is in use.
+    unsafe { libc::malloc_trim(0) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,7 +33,7 @@ use crate::reaper::Reaper;
 use crate::supervise::Supervisor;
 use crate::system::System;
 use crate::timeline::{BOOT, DEVICES, Span, Timeline, kernel};
-use crate::{control, paths, stages};
+use crate::{control, idle, paths, stages};
 use initd::{Entry, OwnStage};
 pub use plan::print as print_plan;
 
@@ -56,6 +56,7 @@ pub struct Boot {
 /// container, until no process is left.
 pub fn main() -> ExitCode {
     let begin = since_boot();
+    init::sys::memory::share_heap();
     // In a container somebody else has made the mounts, and owns the kernel.
     let mut failures = Vec::new();
     if !Path::new("/proc/self").exists() {
@@ -71,7 +72,7 @@ pub fn main() -> ExitCode {
     for failure in failures {
         error!(console, "{failure}; the boot goes on");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = idle::observed(tokio::runtime::Builder::new_current_thread().enable_all()).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -183,6 +184,7 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
             false => kernel::before_rc(begun.at),
         });
     }
+    tokio::task::spawn_local(idle::rest());
     // A container ends with its first process, which may be this one: then
     // nothing is to be left. Under PID 1 it ends when PID 1 is told to.
     if begun.contained && std::process::id() == 1 {

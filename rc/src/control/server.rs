@@ -13,7 +13,6 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::{Answer, Request};
 use crate::boot::Boot;
-use crate::engine::daemon::Health;
 
 /// The longest request.
 const LONGEST: u64 = 64 * 1024;
@@ -88,11 +87,10 @@ async fn answer(boot: &Rc<Boot>, request: &Request) -> Answer {
             Ok(())
         }
         Request::Status => {
-            let health = boot.system.daemon.as_ref().map(|daemon| match daemon.health() {
-                Health::Ready(version) => version,
-                Health::Starting => "starting".to_owned(),
-                Health::Down { reason, .. } => format!("down: {reason}"),
-            });
+            let health = match &boot.system.daemon {
+                Some(daemon) => Some(daemon.describe().await),
+                None => None,
+            };
             return Answer::Services { services: services.status(), containerd: health };
         }
     };

@@ -46,6 +46,9 @@ const GIVE_UP: u32 = 3;
 /// not mind.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long whoever asks where it stands waits for its answer.
+const PROMPT: Duration = Duration::from_millis(30);
+
 /// Where the daemon stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
@@ -81,6 +84,9 @@ pub struct Daemon {
     orders: mpsc::Sender<Order>,
     pid: Rc<Cell<Option<i32>>>,
     mounts: Rc<RefCell<Vec<u64>>>,
+    client: Rc<Containerd>,
+    /// Since when a question has been open that shows whether it answers.
+    asked: Rc<watch::Sender<Option<Instant>>>,
 }
 
 impl Daemon {
@@ -90,8 +96,9 @@ impl Daemon {
         let (orders, inbox) = mpsc::channel(4);
         let pid = Rc::new(Cell::new(None));
         let mounts = Rc::new(RefCell::default());
+        let client = Rc::new(Containerd::new(Path::new(SOCKET), None));
         let keeper = Keeper {
-            client: Containerd::new(Path::new(SOCKET), None),
+            client: client.clone(),
             console,
             reaper,
             config,
@@ -101,7 +108,7 @@ impl Daemon {
             mounts: mounts.clone(),
         };
         tokio::task::spawn_local(keeper.keep(inbox));
-        Self { health, orders, pid, mounts }
+        Self { health, orders, pid, mounts, client, asked: Rc::default() }
     }
 
     /// Waits until it answers.
@@ -128,6 +135,33 @@ impl Daemon {
     /// Where it stands now.
     pub fn health(&self) -> Health {
         self.health.borrow().clone()
+    }
+
+    /// Where it stands, in words. It is asked now, but the answer is not
+    /// waited for for long: one that hangs is found out by whoever asks.
+    pub async fn describe(&self) -> String {
+        let version = match self.health() {
+            Health::Starting => return "started, and does not answer yet".to_owned(),
+            Health::Down { reason, .. } => return format!("down: {reason}"),
+            Health::Ready(version) => version,
+        };
+        let asked = *self.asked.borrow();
+        let since = asked.unwrap_or_else(|| {
+            let now = Instant::now();
+            self.asked.send_replace(Some(now));
+            let (client, asked) = (self.client.clone(), self.asked.clone());
+            tokio::task::spawn_local(async move {
+                // An error is an answer, too: the keeper will tell of it.
+                let _ = client.version().await;
+                asked.send_replace(None);
+            });
+            now
+        });
+        let mut open = self.asked.subscribe();
+        match timeout(PROMPT, open.wait_for(Option::is_none)).await {
+            Ok(_) => version,
+            Err(_) => format!("{version}, has not answered for {:.2}s", since.elapsed().as_secs_f32()),
+        }
     }
 
     /// The daemon's process, while there is one.
@@ -166,7 +200,7 @@ impl Daemon {
 }
 
 struct Keeper {
-    client: Containerd,
+    client: Rc<Containerd>,
     console: Arc<Console>,
     reaper: Reaper,
     config: RuntimeConfig,
