@@ -15,6 +15,7 @@ pub mod inside;
 pub mod machine;
 pub mod native;
 pub mod paths;
+pub mod picture;
 pub mod samples;
 pub mod slots;
 pub mod vm;

@@ -39,7 +39,8 @@ mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mkdir "$root/sys/fs/cgroup/$2"
 echo 0 >"$root/sys/fs/cgroup/$2/cgroup.procs"
 for tree in run tmp var; do mount -t tmpfs $tree "$root/$tree"; done
-mkdir -p "$root/var/log" "$root/var/lib"
+mkdir -p "$root/var/log" "$root/var/lib/containerd"
+if [ -d "$root.disk" ]; then mount --bind "$root.disk" "$root/var/lib/containerd"; fi
 mount -t tmpfs dev "$root/dev"
 for device in null zero full random urandom tty; do
     touch "$root/dev/$device"
@@ -87,22 +88,42 @@ impl Native {
         let transcript = File::create(folder.join("transcript"))?;
         let console = Console::read(console, transcript, Instant::now())?;
         let group = format!("lkinit-{name}-{}", std::process::id());
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "unshare", "--kill-child=KILL"]);
-        command.args(["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--propagation", "private"]);
-        command.args(["/bin/sh", "-c", ENGINE, "sh"]).arg(&root).arg(&group);
-        let errors = File::create(folder.join("engine.log"))?;
-        command.stdin(Stdio::null()).stdout(errors.try_clone()?).stderr(errors);
-        let child = command.spawn().context("running unshare: is util-linux installed?")?;
+        let child = engine(&root, &group)?;
         let mut native = Self { root, child, first: 0, console, cursor: 0, group };
-        native.first = native.first_process().with_context(|| {
-            format!("starting it: {}", fs::read_to_string(folder.join("engine.log")).unwrap_or_default())
-        })?;
+        native.first = native.first_process()?;
         Ok(native)
+    }
+
+    /// Ends it as a power failure does, and starts it again. Only containerd's
+    /// folder is kept, on a disk so to speak, and from now on.
+    pub fn power_cycle(&mut self) -> Result<()> {
+        let disk = self.root.with_extension("disk");
+        if !disk.exists() {
+            run(Command::new("cp").arg("-a").arg(self.path("/var/lib/containerd")).arg(&disk))?;
+        }
+        self.kill();
+        self.child = engine(&self.root, &self.group)?;
+        self.first = self.first_process()?;
+        Ok(())
+    }
+
+    fn kill(&mut self) {
+        let first = i32::try_from(self.first).unwrap_or(0);
+        if first > 1 {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::SIGKILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = remove_group(&self.group);
     }
 
     /// The first process of the namespaces, as the number it has outside.
     fn first_process(&mut self) -> Result<u32> {
+        let log = self.root.with_extension("log");
+        self.find_first().with_context(|| format!("it says: {}", fs::read_to_string(log).unwrap_or_default()))
+    }
+
+    fn find_first(&mut self) -> Result<u32> {
         let limit = Instant::now() + PATIENCE;
         let id = self.child.id();
         while Instant::now() < limit {
@@ -127,34 +148,30 @@ impl Native {
 
     /// The number that a process inside has outside.
     pub fn outside(&self, inside: u32) -> Result<u32> {
-        let wanted = format!("NSpid:\t{}", "");
+        let namespace = fs::read_link(format!("/proc/{}/ns/pid", self.first))?;
         for entry in fs::read_dir("/proc")?.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let Some(line) = status.lines().find_map(|line| line.strip_prefix("NSpid:")) else { continue };
+            // Outermost first; a container's process has a third.
+            let numbers: Vec<u32> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+            if numbers.get(1) != Some(&inside) {
                 continue;
-            };
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let Some(line) = status.lines().find_map(|line| line.strip_prefix(&wanted)) else { continue };
-            let numbers: Vec<&str> = line.split_whitespace().collect();
-            let ours = fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|root| root == self.root);
-            if numbers.get(1).is_some_and(|number| *number == inside.to_string())
-                && (ours || self.is_below(pid))
-            {
-                return Ok(pid);
+            }
+            let own = fs::read_link(entry.path().join("ns/pid")).is_ok_and(|link| link == namespace);
+            if own || numbers.len() > 2 && self.is_below(numbers[0]) {
+                return Ok(numbers[0]);
             }
         }
         bail!("no process {inside} inside")
     }
 
     fn is_below(&self, mut pid: u32) -> bool {
-        while pid > 1 {
-            if pid == self.first {
-                return true;
-            }
+        while pid > 1 && pid != self.first {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
             pid = parent.and_then(|parent| parent.trim().parse().ok()).unwrap_or(0);
         }
-        false
+        pid == self.first
     }
 
     /// What the console has said so far.
@@ -193,15 +210,19 @@ impl Inside for Native {
 
 impl Drop for Native {
     fn drop(&mut self) {
-        let first = i32::try_from(self.first).unwrap_or(0);
-        if first > 1 {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::SIGKILL);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = remove_group(&self.group);
+        self.kill();
         let _ = fs::remove_dir_all(&self.root);
     }
+}
+
+fn engine(root: &Path, group: &str) -> Result<Child> {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", "unshare", "--kill-child=KILL"]);
+    command.args(["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--propagation", "private"]);
+    command.args(["/bin/sh", "-c", ENGINE, "sh"]).arg(root).arg(group);
+    let errors = File::create(root.with_extension("log"))?;
+    command.stdin(Stdio::null()).stdout(errors.try_clone()?).stderr(errors);
+    command.spawn().context("running unshare: is util-linux installed?")
 }
 
 /// The image's files in a folder, with owners and modes.

@@ -5,43 +5,16 @@
 //! Natively, in namespaces of this kernel, and in machines. `LKINIT_SOAK=N`
 //! gives the number of rounds; `make soak` has the issue's full count.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tests::image::Image;
 use tests::inside::Inside;
 use tests::native::run_native;
+use tests::picture::{LIMIT, Left, Picture, SERVICES, look, services, until};
 use tests::samples::yaml;
 use tests::vm::Vm;
-
-const SERVICES: usize = 10;
-
-/// Ten services, each of which writes a line when it starts. The first has
-/// everything that is made around a container.
-fn services() -> String {
-    let mut text = String::from("services:\n");
-    for n in 0..SERVICES {
-        let _ = write!(
-            text,
-            "  - name: s{n}\n    image: lkinit/busybox\n    command: [/bin/sh, -c, 'echo started; exec sleep 10000{n}']\n"
-        );
-        if n == 0 {
-            text += "    net: new
-    runtime:
-      mkdir: [/run/made]
-      mounts:
-        - {type: tmpfs, source: tmpfs, destination: /run/mounted, options: [size=1m]}
-      cgroups: [extra]
-      interfaces:
-        - {name: inner, add: veth, peer: outer}
-      bindNS: {net: /run/netns/s0, uts: /run/utsns/s0}
-";
-        }
-    }
-    text
-}
 
 /// How many rounds of each kind.
 fn rounds(usual: usize) -> usize {
@@ -50,140 +23,6 @@ fn rounds(usual: usize) -> usize {
     eprintln!("  {rounds} rounds of each kind");
     rounds
 }
-
-/// What there is, at a moment when nothing moves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Picture {
-    rc: u32,
-    containerd: Option<u32>,
-    /// Services that run, and their processes.
-    pids: BTreeMap<String, u32>,
-    /// The shim of each.
-    shims: BTreeMap<String, u32>,
-    /// How often each has been started.
-    starts: BTreeMap<String, usize>,
-    /// Everything that could leak.
-    left: Left,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Left {
-    zombies: usize,
-    /// Names of services that have one.
-    shims: BTreeSet<String>,
-    descriptors: usize,
-    mounts: Vec<String>,
-    groups: Vec<String>,
-    links: Vec<String>,
-    programs: Vec<String>,
-}
-
-const LOOK: &str = r#"
-echo rc $(pidof rc.init)
-echo containerd $(pidof containerd)
-service status | sed 's/^/status /'
-for log in /var/log/s?.out.log; do echo starts $(basename $log .out.log) $(grep -c started $log); done
-for process in /proc/[0-9]*; do
-    grep -q '^State:.Z' $process/status 2>/dev/null && echo zombie $(cat $process/comm)
-    [ "$(cat $process/comm 2>/dev/null)" = containerd-shim ] && echo shim ${process#/proc/} $(tr '\0' ' ' <$process/cmdline)
-    case "$(readlink $process/exe)" in */runc | */crun) echo program $(tr '\0' ' ' <$process/cmdline) ;; esac
-done
-for fd in /proc/$(pidof rc.init)/fd/*; do echo fd $(readlink $fd); done
-sed 's/^/mount /' /proc/self/mountinfo
-find /sys/fs/cgroup -type d | sed 's/^/group /'
-ip -o link | sed 's/^/link /'
-true
-"#;
-
-fn look(inside: &mut dyn Inside) -> Result<Picture> {
-    let text = inside.sh(LOOK)?;
-    let lines = |word: &str| {
-        let word = format!("{word} ");
-        text.lines().filter_map(move |line| line.strip_prefix(&word)).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let mut pids = BTreeMap::new();
-    for line in lines("status") {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if let [name, "running", pid, ..] = words[..]
-            && let Ok(pid) = pid.parse()
-        {
-            pids.insert(name.to_owned(), pid);
-        }
-    }
-    let starts = lines("starts").into_iter().filter_map(|line| {
-        let (name, count) = line.split_once(' ')?;
-        Some((name.to_owned(), count.parse().ok()?))
-    });
-    let shim = |line: &String| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let at = words.iter().position(|word| *word == "-id")?;
-        Some((words.get(at + 1)?.to_string(), words.first()?.parse().ok()?))
-    };
-    let all = lines("shim");
-    let shims: BTreeMap<String, u32> = all.iter().filter_map(shim).collect();
-    ensure!(shims.len() == all.len(), "two shims of one service: {all:#?}");
-    let mounts = lines("mount").into_iter().map(|line| {
-        // Without the numbers, which tell one mount from another: where, what, with which options.
-        let words: Vec<&str> = line.split(' ').collect();
-        let dash = words.iter().position(|word| *word == "-").unwrap_or(words.len());
-        let root = if words[3].starts_with("net:") || words[3].starts_with("uts:") { "" } else { words[3] };
-        format!("{root} {} {} {}", words[4], words[5], words[dash..].join(" "))
-    });
-    let mut mounts: Vec<String> = mounts.collect();
-    mounts.sort();
-    let mut groups = lines("group");
-    groups.sort();
-    let links = lines("link").into_iter().filter_map(|line| Some(line.split(": ").nth(1)?.to_owned()));
-    let mut links: Vec<String> =
-        links.map(|name| name.split('@').next().unwrap_or_default().to_owned()).collect();
-    links.sort();
-    let number = |word: &str| {
-        let found = lines(word);
-        let numbers: Vec<u32> =
-            found.iter().flat_map(|line| line.split_whitespace()).filter_map(|n| n.parse().ok()).collect();
-        ensure!(numbers.len() <= 1, "{word} runs {} times", numbers.len());
-        Ok(numbers.first().copied())
-    };
-    Ok(Picture {
-        rc: number("rc")?.context("no rc.init")?,
-        containerd: number("containerd")?,
-        pids,
-        starts: starts.collect(),
-        shims: shims.clone(),
-        left: Left {
-            zombies: lines("zombie").len(),
-            shims: shims.keys().cloned().collect(),
-            descriptors: lines("fd").len(),
-            mounts,
-            groups,
-            links,
-            programs: lines("program"),
-        },
-    })
-}
-
-/// Looks again and again until what is wanted is there.
-fn until(
-    inside: &mut dyn Inside,
-    limit: Duration,
-    what: &str,
-    wanted: impl Fn(&Picture) -> bool,
-) -> Result<Picture> {
-    let end = Instant::now() + limit;
-    let mut last = None;
-    while Instant::now() < end {
-        match look(inside) {
-            Ok(picture) if wanted(&picture) => return Ok(picture),
-            seen => last = Some(seen),
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    bail!("{what}: not within {limit:?}; it is {last:#?}")
-}
-
-/// How long anything may take: PID 1 waits up to 30 s before it starts rc
-/// once more, and a machine is slow.
-const LIMIT: Duration = Duration::from_secs(240);
 
 /// What is killed.
 #[derive(Clone, Debug)]

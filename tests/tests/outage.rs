@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//! containerd away or hanging, starts that fail, and what an earlier life has
+//! left. Natively: none of it depends on a machine.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tests::image::Image;
+use tests::inside::Inside;
+use tests::native::{Native, run_native};
+use tests::picture::{LIMIT, Picture, SERVICES, look, services, until};
+use tests::samples::{CONTAINERD, yaml};
+
+/// How long containerd is away; `LKINIT_SOAK` makes it the issue's 30 s.
+fn outage() -> Duration {
+    let seconds = if std::env::var_os("LKINIT_SOAK").is_some() { 30 } else { 5 };
+    eprintln!("  containerd is away for {seconds} s");
+    Duration::from_secs(seconds)
+}
+
+/// `service status`, and how long the answer took.
+fn status(inside: &mut Native) -> Result<(String, Duration)> {
+    let start = Instant::now();
+    let text = inside.sh("service status")?;
+    Ok((text, start.elapsed()))
+}
+
+fn ten(now: &Picture) -> bool {
+    now.pids.len() == SERVICES
+}
+
+/// What there is now but for `hit`, which has ended meanwhile or been started again.
+fn unharmed(before: &Picture, now: &Picture, hit: &str) -> Result<()> {
+    for (name, pid) in before.pids.iter().filter(|(name, _)| *name != hit) {
+        ensure!(now.pids.get(name) == Some(pid), "{name}: process {pid} became {:?}", now.pids.get(name));
+        ensure!(now.starts.get(name) == before.starts.get(name), "{name} was started again");
+    }
+    Ok(())
+}
+
+#[test]
+fn containerd_that_hangs_or_is_away_harms_no_service() -> Result<()> {
+    let name = "outage";
+    run_native(name, &Image::new(&yaml(CONTAINERD, &services()))?, "", |inside| {
+        let before = until(inside, LIMIT, "ten services", ten)?;
+        let (text, took) = status(inside)?;
+        ensure!(text.contains("containerd: 1."), "{text}");
+        eprintln!("  status: {:.1} ms", took.as_secs_f64() * 1e3);
+
+        // It hangs. Whoever asks is told at once, by an rc that is killed
+        // meanwhile, too; what ends then is started again when it goes on.
+        let containerd = before.containerd.context("no containerd")?;
+        inside.sh(&format!("kill -STOP {containerd}; kill -9 {}", before.pids["s3"]))?;
+        let (text, took) = status(inside)?;
+        eprintln!("  status while it hangs: {:.1} ms", took.as_secs_f64() * 1e3);
+        ensure!(text.contains("has not answered for"), "{text}");
+        ensure!(took < Duration::from_secs(1), "it took {took:?}");
+        unharmed(&before, &look(inside)?, "s3")?;
+        inside.sh(&format!("kill -9 {}", before.rc))?;
+        let seen = until(inside, LIMIT, "a new rc", |now| now.rc != before.rc);
+        unharmed(&before, &seen?, "s3").or_else(|_| anyhow::Ok(()))?;
+        let (text, took) = status(inside)?;
+        ensure!(text.contains("does not answer yet") && took < Duration::from_secs(1), "{took:?}: {text}");
+        inside.sh(&format!("kill -CONT {containerd}"))?;
+        let after = until(inside, LIMIT, "all ten again", |now| ten(now) && now.starts["s3"] == 2)?;
+        unharmed(&before, &after, "s3")?;
+
+        // It is away: its program fails.
+        let before = after;
+        let program = "/usr/bin/containerd";
+        inside.sh(&format!(
+            "mv {program} {program}.away
+             printf '#!/bin/sh\\nexit 3\\n' >{program}; chmod 755 {program}
+             kill -9 {containerd}"
+        ))?;
+        let end = Instant::now() + outage();
+        inside.expect("^lkinit: .* containerd: ended with exit status 3; starting it again")?;
+        inside.sh(&format!("kill -9 {}", before.pids["s4"]))?;
+        let (text, _) = status(inside)?;
+        ensure!(text.contains("containerd: down: "), "{text}");
+        while Instant::now() < end {
+            let now = look(inside)?;
+            unharmed(&before, &now, "s4")?;
+            ensure!(now.starts == before.starts, "{:?}", now.starts);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        // rc is killed meanwhile: it waits for containerd, too.
+        inside.sh("kill -9 $(pidof rc.init)")?;
+        until(inside, LIMIT, "a new rc", |now| now.rc != before.rc)?;
+        inside.sh(&format!("mv {program}.away {program}"))?;
+        let after = until(inside, LIMIT, "all ten again", |now| ten(now) && now.starts["s4"] == 2)?;
+        unharmed(&before, &after, "s4")
+    })
+}
+
+/// Everything that can be made around a container, and then its program is not there.
+const FAILING: &str = "
+services:
+  - name: failing
+    image: lkinit/busybox
+    net: new
+    command: [/bin/nonesuch]
+    annotations: {lkinit.restart: 'no'}
+    runtime:
+      mounts:
+        - {type: tmpfs, source: tmpfs, destination: /run/mounted, options: [size=1m]}
+      cgroups: [extra/below]
+      interfaces:
+        - {name: inner, add: veth, peer: outer}
+        - {name: plain, add: dummy}
+      bindNS: {net: /run/netns/failing, uts: /run/utsns/failing, mnt: /run/mntns/failing}
+  - name: sound
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'exec sleep 100000']
+";
+
+fn nothing_is_left(inside: &mut Native) -> Result<()> {
+    inside.expect("^lkinit: .* service sound: running")?;
+    inside.expect("^lkinit: .* boot: done")?;
+    let log = inside.sh("service status")?;
+    ensure!(log.lines().any(|l| l.starts_with("failing") && !l.contains("running")), "{log}");
+    for again in 0..3 {
+        let left = inside.sh(
+            "cut -d ' ' -f 5 /proc/self/mountinfo | grep -E 'mounted|ns/failing|services/failing'
+             ls -d /sys/fs/cgroup/extra /sys/fs/cgroup/failing /sys/fs/cgroup/*/failing 2>/dev/null
+             ip -o link | grep -v ' lo:'
+             ls /run/lkinit/direct/*/state /run/containerd/io.containerd.runtime.v2.task/* 2>/dev/null | grep failing
+             test ! -S /run/containerd/containerd.sock || ctr -n services.linuxkit containers ls -q | grep failing
+             for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | grep -E '^[/a-z]*(containerd-shim-runc-v2 .* failing|runc|crun) '; done
+             true",
+        )?;
+        ensure!(left.trim().is_empty(), "left, start {}:\n{left}", again + 1);
+        let failed = inside.try_sh("service start failing")?;
+        ensure!(failed.status != 0 && failed.text.contains("nonesuch"), "{failed:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing_behind() -> Result<()> {
+    let image = Image::new(&yaml(CONTAINERD, FAILING))?;
+    run_native("outage-failing", &image, "", nothing_is_left).context("containerd")?;
+    run_native("outage-failing", &image, "lkinit.engine=direct", nothing_is_left).context("runc")?;
+    let image = Image::new(&yaml(&["lkinit/init", "lkinit/crun"], FAILING))?;
+    run_native("outage-failing", &image, "", nothing_is_left).context("crun")
+}
+
+/// containerd's folder is on a disk, and the power fails: its records come
+/// back, of containers that are long gone.
+#[test]
+fn containers_of_an_earlier_life_are_removed() -> Result<()> {
+    let name = "outage-earlier";
+    run_native(name, &Image::new(&yaml(CONTAINERD, &services()))?, "", |inside| {
+        until(inside, LIMIT, "ten services", ten)?;
+        for _ in 0..2 {
+            inside.power_cycle()?;
+            for _ in 0..SERVICES {
+                inside.expect(
+                    "^lkinit: .* services: removed the container services.linuxkit/s. of an earlier life",
+                )?;
+            }
+            let now = until(inside, LIMIT, "ten services", ten)?;
+            ensure!(now.starts.values().all(|count| *count == 1), "{:?}", now.starts);
+            let records = inside.sh("ctr -n services.linuxkit containers ls -q | wc -l")?;
+            ensure!(records.trim() == "10", "{records}");
+        }
+        Ok(())
+    })
+}
+
+/// What somebody stopped, or what has ended for good, stays so when rc is
+/// started again; what waits goes on waiting.
+#[test]
+fn an_rc_that_takes_over_starts_nothing_that_was_down() -> Result<()> {
+    let name = "outage-memory";
+    let rest = "
+services:
+  - name: stopped
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo started; exec sleep 100000']
+  - name: done
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo started; exit 0']
+  - name: gaveup
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo started; exit 5']
+    annotations: {lkinit.restart-max: 2/1h, lkinit.restart-delay: 10ms}
+  - name: waits
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo started; exit 6']
+    annotations: {lkinit.restart-delay: 1h}
+";
+    run_native(name, &Image::new(&yaml(&["lkinit/init", "lkinit/crun"], rest))?, "", |inside| {
+        inside.expect("^lkinit: .* boot: done")?;
+        inside.sh("service stop stopped")?;
+        inside
+            .expect("^lkinit: .* service gaveup: .*given up")
+            .or_else(|_| inside.expect("^lkinit: .* service gaveup: .*failed too often"))?;
+        let counts = "cd /var/log; for s in stopped done gaveup waits; do grep -c started $s.out.log; done";
+        ensure!(inside.sh(counts)?.split_whitespace().eq(["1", "1", "3", "1"]), "{}", inside.sh(counts)?);
+        let before = inside.sh("service status")?;
+        for _ in 0..3 {
+            let rc = inside.sh("pidof rc.init")?;
+            inside.sh(&format!("kill -9 {rc}"))?;
+            inside.expect("^lkinit: .* rc.init: started again; taking over")?;
+            inside.sh(
+                "i=0; until service status >/dev/null; do i=$((i+1)); test $i -lt 100; sleep 0.1; done",
+            )?;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        ensure!(inside.sh(counts)?.split_whitespace().eq(["1", "1", "3", "1"]), "{}", inside.sh(counts)?);
+        let after = inside.sh("service status")?;
+        ensure!(before == after, "before:\n{before}after:\n{after}");
+        Ok(())
+    })
+}
