@@ -100,7 +100,7 @@ impl Log {
 }
 
 /// The kernel's command line as far as it fits; empty while `/proc` is not mounted.
-fn command_line(buffer: &mut [u8]) -> &str {
+pub(crate) fn command_line(buffer: &mut [u8]) -> &str {
     let length = File::open("/proc/cmdline").and_then(|mut file| file.read(buffer)).unwrap_or(0);
     let bytes = buffer.get(..length).unwrap_or_default();
     match std::str::from_utf8(bytes) {

@@ -8,6 +8,7 @@ mod machine;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
+use init::pid1::policy;
 use init::reaped;
 use init::sys::{clock, process};
 use machine::Root;
@@ -73,21 +74,21 @@ fn other_signals_change_nothing() {
 /// How many orphans a burst has.
 const ORPHANS: u64 = 10_000;
 
-/// The parent of the burst below: a program that never waits.
-#[test]
-#[ignore = "not a test: run inside a machine by ten_thousand_orphans_in_a_burst_leave_none"]
-fn parent_of_orphans() {
-    for _ in 0..ORPHANS {
-        process::fork(|| 0).unwrap();
-    }
-    println!("forked {ORPHANS}");
-    process::exit_now(0);
-}
+/// Set in the environment, the test below is the parent of the burst.
+const PARENT: &str = "PARENT_OF_ORPHANS";
 
 #[test]
 fn ten_thousand_orphans_in_a_burst_leave_none() {
+    if std::env::var_os(PARENT).is_some() {
+        // A program that never waits.
+        for _ in 0..ORPHANS {
+            process::fork(|| 0).unwrap();
+        }
+        println!("forked {ORPHANS}");
+        process::exit_now(0);
+    }
     let rc = "mkdir -p /run/lkinit
-        /bin/parent --ignored --exact --nocapture parent_of_orphans
+        PARENT_OF_ORPHANS=1 /bin/parent --exact --nocapture ten_thousand_orphans_in_a_burst_leave_none
         set -- /proc/[0-9]*; echo seen: $#
         while [ $# -gt 2 ]; do sleep 0.1; set -- /proc/[0-9]*; done
         echo left: $#
@@ -197,6 +198,58 @@ fn what_it_reaps_is_on_record_before_it_is_gone() {
         assert!(record.reaped > Duration::ZERO);
     }
     assert!(records.iter().enumerate().all(|(at, record)| record.sequence == at as u64 + 1));
+}
+
+/// A machine with a watchdog, which is a file, and with a word for it on the
+/// kernel's command line. rc makes PID 1 look for it, and `more` follows.
+fn watched(more: &str) -> Root {
+    let rc = "echo up
+        grep -q ' /proc/cmdline ' /proc/self/mounts || {
+            echo quiet lkinit.watchdog=1 >/tmp/cmdline; mount -o bind /tmp/cmdline /proc/cmdline; }
+        touch /dev/watchdog; kill -HUP 1";
+    Root::new(&format!("{rc}\n{more}"), SHUTDOWN)
+}
+
+#[test]
+fn the_watchdog_is_fed_until_rc_cannot_be_brought_back() {
+    let mut machine = watched("test -e /tmp/once && exit 4; touch /tmp/once; sleep 2; exit 4").boot();
+    machine.expect("watchdog: on; it resets the machine 1s after");
+    for _ in 1..policy::HOPELESS {
+        machine.expect("up");
+    }
+    machine.expect("rc.init cannot be brought back: the watchdog resets the machine in 1s");
+    let fed = std::fs::read(machine.root.path("dev/watchdog")).unwrap();
+    // Three times a second, for 2 s and then 12.7 s of waits; late on a busy machine.
+    assert!((20..60).contains(&fed.len()), "{}", fed.len());
+    assert!(fed.iter().all(|byte| *byte == 0), "{fed:?}");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(std::fs::read(machine.root.path("dev/watchdog")).unwrap().len(), fed.len());
+}
+
+#[test]
+fn the_watchdog_is_stopped_for_a_halt_and_for_nothing_else() {
+    let more = "mkdir -p /run/lkinit; sleep 1
+        echo -n poweroff >/run/lkinit/shutdown; kill -HUP 1; sleep 1; echo still fed
+        echo -n halt >/run/lkinit/shutdown; kill -HUP 1; sleep 1000";
+    let mut machine = watched(more).boot();
+    machine.expect("still fed");
+    let before = std::fs::read(machine.root.path("dev/watchdog")).unwrap();
+    assert!(before.len() >= 3 && before.iter().all(|byte| *byte == 0), "{before:?}");
+    machine.expect("watchdog: off, as the machine is to halt");
+    let after = std::fs::read(machine.root.path("dev/watchdog")).unwrap();
+    assert_eq!(after.last(), Some(&b'V'), "{after:?}");
+}
+
+#[test]
+fn a_watchdog_that_is_not_there_is_one_line() {
+    let root = Root::new(
+        "echo lkinit.watchdog=soon >/tmp/a; mount -o bind /tmp/a /proc/cmdline; kill -HUP 1; sleep 0.5
+        echo lkinit.watchdog=9 >/tmp/a; kill -HUP 1; sleep 1000",
+        SHUTDOWN,
+    );
+    let mut machine = root.boot();
+    machine.expect("lkinit.watchdog= wants whole seconds, 1 to 65535; there is no watchdog");
+    machine.expect("watchdog: cannot open /dev/watchdog: No such file or directory");
 }
 
 /// Somebody destroys the code that PID 1 runs next: what it says then is the

@@ -61,6 +61,10 @@ pub struct Stat {
     pub state: char,
     /// The parent's pid; 2 for kernel threads.
     pub parent: i32,
+    /// The pid of its session's leader.
+    pub session: i32,
+    /// The number of its controlling terminal's device; 0 for none.
+    pub terminal: i64,
     /// Start time in clock ticks since boot.
     pub start: u64,
 }
@@ -78,8 +82,10 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?;
-        let start = fields.nth(17)?.parse().ok()?;
-        Some(Self { state, parent, start })
+        let session = fields.nth(1)?.parse().ok()?;
+        let terminal = fields.next()?.parse().ok()?;
+        let start = fields.nth(14)?.parse().ok()?;
+        Some(Self { state, parent, session, terminal, start })
     }
 }
 
@@ -138,8 +144,11 @@ mod tests {
 
     #[test]
     fn a_stat_line_with_a_hostile_name() {
-        let line = "42 (a) R 1 (b)) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', parent: 7, start: 987_654 }));
+        let line = "42 (a) R 1 (b)) S 7 42 41 1088 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        assert_eq!(
+            Stat::parse(line),
+            Some(Stat { state: 'S', parent: 7, session: 41, terminal: 1088, start: 987_654 })
+        );
         assert_eq!(Stat::parse("42 (x) S"), None);
     }
 

@@ -13,9 +13,10 @@ use tokio::task::JoinHandle;
 use crate::bundle::{self, Bundle, Stage, volumes};
 use crate::engine::{Engine, Exit};
 use crate::launch::{self, Started};
-use crate::logs;
+use crate::linger::watched;
 use crate::system::System;
 use crate::timeline::BOOT;
+use crate::{logs, shell};
 
 /// How many of a failed container's last lines are shown with the failure.
 const LAST_LINES: usize = 5;
@@ -59,9 +60,13 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) {
     if listing.paths.is_empty() {
         return;
     }
-    let engine = match system.engine_ready(stage).await {
+    let waiting = format!("{stage}: still waiting for what runs containers");
+    let engine = match watched(console, &waiting, None, system.engine_ready(stage)).await {
         Ok(engine) => engine,
-        Err(error) => return error!(console, "{stage}: {error}; none of its containers is run"),
+        Err(error) => {
+            error!(console, "{stage}: {error}; none of its containers is run");
+            return shell::after_failure(system, &stage.to_string()).await;
+        }
     };
     let timeline = &system.timeline;
     let cleaning = format!("{stage}: old containers");
@@ -74,7 +79,10 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) {
     for path in listing.paths {
         match Bundle::load(&path, stage) {
             Ok(bundle) => endings.extend(run_one(system, &engine, bundle).await),
-            Err(error) => error!(console, "{error}; the container is left out"),
+            Err(error) => {
+                error!(console, "{error}; the container is left out");
+                shell::after_failure(system, &path.display().to_string()).await;
+            }
         }
     }
     for (lane, ending) in endings {
@@ -125,18 +133,21 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
         None
     } else {
         progress.mark(&started_mark);
-        match launch::launch(system, engine.as_ref(), &bundle).await {
+        let launch = launch::launch(system, engine.as_ref(), &bundle);
+        match watched(console, &format!("{label}: still starting"), None, launch).await {
             Ok(started) => Some(started),
             Err(error) => {
                 error!(console, "{label}: failed to start: {}; the boot goes on", error.after(&label));
                 progress.mark(&ended_mark);
                 timeline.lead(&label);
+                shell::after_failure(system, &label).await;
                 return None;
             }
         }
     };
     timeline.begin(&label, "run");
-    let exit = match engine.wait(&id).await {
+    let pid = started.as_ref().map(|started| started.pid);
+    let exit = match watched(console, &format!("{label}: still running"), pid, engine.wait(&id)).await {
         Ok(exit) => exit,
         Err(error) => {
             error!(console, "{label}: {error}");
@@ -154,6 +165,12 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
         info!(console, "{label}: done in {:.3}s", took.as_secs_f32());
     }
     let ending = end(system.clone(), engine.clone(), bundle, started, exit, took);
+    if !exit.success() && system.shells.on_failure() {
+        // Its output first, and no other container's beside the shell.
+        ending.await;
+        shell::after_failure(system, &label).await;
+        return None;
+    }
     Some((label, tokio::task::spawn_local(ending)))
 }
 

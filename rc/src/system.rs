@@ -20,6 +20,7 @@ use crate::engine::runtime_config::{RUNTIME_CONFIG, RuntimeConfig};
 use crate::engine::{Engine, Error};
 use crate::progress::Progress;
 use crate::reaper::Reaper;
+use crate::shell::Shells;
 use crate::timeline::{CONTAINERD, Timeline};
 
 /// The namespace of the services, where `runtime.json` names no other.
@@ -111,6 +112,8 @@ pub struct System {
     pub timeline: Timeline,
     /// The image's containers: `/containers`.
     pub containers: PathBuf,
+    /// Where the boot stops for a person; nowhere but in rc.init.
+    pub shells: Shells,
     /// containerd, where it is used.
     pub daemon: Option<Daemon>,
     choice: Choice,
@@ -175,6 +178,7 @@ impl System {
             progress,
             timeline: Timeline::forgetful(),
             containers: PathBuf::from(crate::paths::CONTAINERS),
+            shells: Shells::default(),
             daemon: None,
             choice,
             containerd: Rc::new(containerd),

@@ -8,6 +8,7 @@
 //! program, the last write to the disks) runs in a child.
 
 pub mod policy;
+pub mod watchdog;
 
 mod last;
 mod note;
@@ -24,13 +25,16 @@ use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, access, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::console::Level;
-use crate::log::Log;
+use crate::log::{self, Log};
 use crate::reaped::{self, Ring};
 use crate::sys::power::{self, PowerAction};
 use crate::sys::process::{self, Child};
 use crate::sys::signal::{self, Signals};
+use crate::sys::watchdog::{DEVICE, Watchdog};
 use crate::sys::{clock, fault, memory};
+use note::Note;
 use policy::{Effect, Event, Policy, Program};
+use watchdog::{Feeding, Meal};
 
 /// How many children one turn reaps, so that processes which end faster than
 /// they are reaped cannot keep a signal from being heard.
@@ -55,6 +59,8 @@ pub struct Paths {
     pub marker: &'static CStr,
     /// The record of what was reaped.
     pub reaped: &'static str,
+    /// The watchdog.
+    pub watchdog: &'static CStr,
 }
 
 /// Where they are in an image.
@@ -64,6 +70,7 @@ pub const PATHS: Paths = Paths {
     console: c"/dev/console",
     marker: c"/run/lkinit/shutdown",
     reaped: reaped::PATH,
+    watchdog: DEVICE,
 };
 
 /// PID 1.
@@ -75,6 +82,8 @@ pub struct Init {
     log: Log,
     ring: Ring,
     program: memory::Program,
+    watchdog: Option<Watchdog>,
+    feeding: Feeding,
     /// There may be more to reap than the last turn did.
     unreaped: bool,
 }
@@ -104,15 +113,27 @@ impl Init {
     /// Those of [`Signals::block`].
     pub fn new(paths: Paths) -> std::io::Result<Self> {
         let (signals, log) = (Signals::block()?, Log::default());
-        let program = memory::Program::find();
-        Ok(Self { paths, policy: Policy::new(), signals, log, ring: Ring::new(), program, unreaped: true })
+        Ok(Self {
+            paths,
+            policy: Policy::new(),
+            signals,
+            log,
+            ring: Ring::new(),
+            program: memory::Program::find(),
+            watchdog: None,
+            feeding: Feeding::Off,
+            unreaped: true,
+        })
     }
 
     /// Waits for what comes next and sees to it.
     pub fn turn(&mut self) {
         self.happened(Event::Time);
-        if let Some(signal) = self.wait() {
-            self.happened(Event::Signal(signal));
+        self.feed();
+        match self.wait() {
+            Some(libc::SIGHUP) => self.look_at_watchdog(),
+            Some(signal) => self.happened(Event::Signal(signal)),
+            None => {}
         }
         self.reap();
     }
@@ -122,7 +143,11 @@ impl Init {
     fn wait(&self) -> Option<i32> {
         let timeout = match self.unreaped {
             true => Some(Duration::ZERO),
-            false => self.policy.deadline().map(|at| at.saturating_sub(clock::since_boot())),
+            false => {
+                let deadlines = [self.policy.deadline(), self.feeding.deadline()];
+                let next = deadlines.into_iter().flatten().min();
+                next.map(|at| at.saturating_sub(clock::since_boot()))
+            }
         };
         if timeout.is_some_and(|timeout| timeout <= IDLE) {
             return self.signals.wait(timeout);
@@ -154,12 +179,56 @@ impl Init {
         self.unreaped = true;
     }
 
+    /// Starts the watchdog that the command line asks for, if it does not run
+    /// yet; stops it where rc.shutdown says that the machine is to halt. rc
+    /// says by SIGHUP that it is time to look: the device comes with a module.
+    fn look_at_watchdog(&mut self) {
+        if self.watchdog.is_some() {
+            let mut text = [0; 8];
+            if first_bytes(self.paths.marker, &mut text) == b"halt"
+                && let Some(watchdog) = self.watchdog.take()
+            {
+                watchdog.stop();
+                self.feeding = Feeding::Off;
+                self.say(Note::WatchdogStopped);
+            }
+            return;
+        }
+        let mut buffer = [0; 4096];
+        let timeout = match watchdog::wanted(log::command_line(&mut buffer)) {
+            Ok(None) => return,
+            Ok(Some(timeout)) => timeout,
+            Err(_) => return self.say(Note::WatchdogValue),
+        };
+        match Watchdog::start(self.paths.watchdog, timeout) {
+            Ok((watchdog, timeout)) => {
+                self.watchdog = Some(watchdog);
+                self.feeding = Feeding::started(timeout, clock::since_boot());
+                self.say(Note::Watched(timeout));
+            }
+            Err(error) => self.say(Note::Unwatched(error.raw_os_error().unwrap_or(Errno::EIO as i32))),
+        }
+    }
+
+    fn feed(&mut self) {
+        let now = clock::since_boot();
+        match (self.feeding.step(self.policy.hopeless(now), now), &self.watchdog) {
+            (Some(Meal::Feed), Some(watchdog)) => watchdog.feed(),
+            (Some(Meal::Starve(reason, timeout)), _) => self.say(Note::Starved(reason, timeout)),
+            _ => {}
+        }
+    }
+
+    fn say(&mut self, note: Note) {
+        self.log.line(note.level(), format_args!("{note}"));
+    }
+
     fn happened(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next {
             let decision = self.policy.step(event, clock::since_boot());
             if let Some(note) = decision.note {
-                self.log.line(note.level(), format_args!("{note}"));
+                self.say(note);
             }
             next = decision.effect.and_then(|effect| self.carry_out(effect));
         }
@@ -221,6 +290,13 @@ fn started(program: Program, result: std::io::Result<i32>) -> Event {
         Ok(pid) => Event::Started(program, pid),
         Err(error) => Event::NotStarted(program, error.raw_os_error().unwrap_or(Errno::EIO as i32)),
     }
+}
+
+/// The beginning of a file; nothing of one that cannot be read.
+fn first_bytes<'a>(path: &CStr, buffer: &'a mut [u8]) -> &'a [u8] {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let length = open(path, flags, Mode::empty()).and_then(|file| nix::unistd::read(&file, buffer));
+    buffer.get(..length.unwrap_or(0)).unwrap_or_default()
 }
 
 fn word(action: PowerAction) -> &'static CStr {

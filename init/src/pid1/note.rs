@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::policy::Program;
+use super::policy::{Hopeless, Program};
 use crate::console::Level;
 use crate::sys::power::PowerAction;
 
@@ -36,15 +36,29 @@ pub enum Note {
     Killing,
     /// The last step hangs.
     Hanging,
+    /// The watchdog runs, with this timeout.
+    Watched(Duration),
+    /// A watchdog is wanted and cannot be started: errno.
+    Unwatched(i32),
+    /// `lkinit.watchdog=` has a value that is no number of seconds.
+    WatchdogValue,
+    /// The watchdog is fed no more; it has this timeout.
+    Starved(Hopeless, Duration),
+    /// The watchdog is stopped: a machine that was halted is not to be reset.
+    WatchdogStopped,
 }
 
 impl Note {
     /// How much it matters.
     pub fn level(&self) -> Level {
         match self {
-            Self::Requested(..) | Self::NotWanted => Level::Info,
-            Self::Ignored(_) | Self::Killing => Level::Warning,
-            Self::Ended(..) | Self::NotStarted(..) | Self::Hanging => Level::Error,
+            Self::Requested(..) | Self::NotWanted | Self::Watched(_) | Self::WatchdogStopped => Level::Info,
+            Self::Ignored(_) | Self::Killing | Self::WatchdogValue => Level::Warning,
+            Self::Ended(..)
+            | Self::NotStarted(..)
+            | Self::Hanging
+            | Self::Unwatched(_)
+            | Self::Starved(..) => Level::Error,
         }
     }
 }
@@ -75,6 +89,27 @@ impl fmt::Display for Note {
             Self::Ignored(signal) => write!(f, "signal {signal} ignored: the machine is going down already"),
             Self::Killing => f.write_str("some processes are still there; killing them"),
             Self::Hanging => f.write_str("the last step hangs; going down without it"),
+            Self::Watched(timeout) => write!(
+                f,
+                "watchdog: on; it resets the machine {}s after PID 1 stops feeding it",
+                timeout.as_secs()
+            ),
+            Self::Unwatched(errno) => write!(
+                f,
+                "watchdog: cannot open /dev/watchdog: {}; there is none until SIGHUP makes PID 1 look again",
+                nix::errno::Errno::from_raw(errno).desc()
+            ),
+            Self::WatchdogValue => {
+                f.write_str("lkinit.watchdog= wants whole seconds, 1 to 65535; there is no watchdog")
+            }
+            Self::Starved(reason, timeout) => {
+                f.write_str(match reason {
+                    Hopeless::Rc => "rc.init cannot be brought back",
+                    Hopeless::Shutdown => "the way down does not end",
+                })?;
+                write!(f, ": the watchdog resets the machine in {}s", timeout.as_secs())
+            }
+            Self::WatchdogStopped => f.write_str("watchdog: off, as the machine is to halt"),
         }
     }
 }
@@ -123,6 +158,10 @@ mod tests {
             ),
             (Note::NotStarted(Program::Rc, libc::EAGAIN), "cannot start rc.init: Try again"),
             (Note::Requested(15, PowerAction::Reboot), "signal 15: reboot"),
+            (
+                Note::Starved(Hopeless::Rc, Duration::from_secs(30)),
+                "rc.init cannot be brought back: the watchdog resets the machine in 30s",
+            ),
         ];
         for (note, words) in cases {
             assert_eq!(note.to_string(), words);

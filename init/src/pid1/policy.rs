@@ -23,6 +23,22 @@ pub const TERM_PATIENCE: Duration = Duration::from_secs(5);
 pub const KILL_PATIENCE: Duration = Duration::from_secs(2);
 /// What writing to the disks may take before the machine goes down without it.
 pub const FINAL_PATIENCE: Duration = Duration::from_secs(30);
+/// So many ends of rc.init in a row, with none of its lives as long as
+/// [`SETTLED`], and it counts as one that cannot be brought back: 13 s of waits
+/// in all.
+pub const HOPELESS: u32 = 8;
+/// How long a machine may be on its way down before it counts as one that
+/// hangs. What rc.shutdown does has limits of its own, which are shorter.
+pub const DOWN_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Why the machine is better reset by its watchdog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hopeless {
+    /// rc.init cannot be brought back.
+    Rc,
+    /// The way down does not end.
+    Shutdown,
+}
 
 /// What a signal asks PID 1 for: sinit's conventions, busybox's, and
 /// powerstatd's SIGPWR. `None` for all that is ignored.
@@ -124,12 +140,31 @@ pub struct Policy {
     rc: Rc,
     delay: Duration,
     stage: Stage,
+    /// Short lives of rc.init in a row.
+    failures: u32,
+    /// Since when the machine goes down.
+    leaving: Option<Duration>,
 }
 
 impl Policy {
     /// A machine that has just started: rc.init is due.
     pub const fn new() -> Self {
-        Self { rc: Rc::Due { at: Duration::ZERO }, delay: FIRST_DELAY, stage: Stage::Running }
+        Self {
+            rc: Rc::Due { at: Duration::ZERO },
+            delay: FIRST_DELAY,
+            stage: Stage::Running,
+            failures: 0,
+            leaving: None,
+        }
+    }
+
+    /// Whether there is no hope left that the machine will be of use, or go
+    /// down, by itself.
+    pub fn hopeless(&self, now: Duration) -> Option<Hopeless> {
+        match self.leaving {
+            Some(since) => (now.saturating_sub(since) >= DOWN_PATIENCE).then_some(Hopeless::Shutdown),
+            None => (self.failures >= HOPELESS).then_some(Hopeless::Rc),
+        }
     }
 
     /// When [`Event::Time`] is wanted next; `None` for never.
@@ -148,7 +183,7 @@ impl Policy {
     pub fn step(&mut self, event: Event, now: Duration) -> Decision {
         match event {
             Event::Time => self.time(now),
-            Event::Signal(signal) => self.signal(signal),
+            Event::Signal(signal) => self.signal(signal, now),
             Event::Started(program, pid) => self.started(program, pid, now),
             Event::NotStarted(program, errno) => {
                 let decision = self.ended(program, now);
@@ -156,6 +191,7 @@ impl Policy {
             }
             Event::NotWanted => {
                 self.rc = Rc::Down;
+                self.leaving.get_or_insert(now);
                 Decision { note: Some(Note::NotWanted), effect: None }
             }
             Event::Ended(pid, status) => self.child_ended(pid, status, now),
@@ -185,8 +221,9 @@ impl Policy {
         }
     }
 
-    fn signal(&mut self, signal: i32) -> Decision {
+    fn signal(&mut self, signal: i32, now: Duration) -> Decision {
         let Some(action) = request(signal) else { return Decision::default() };
+        self.leaving.get_or_insert(now);
         let note = Some(Note::Requested(signal, action));
         match self.stage {
             Stage::Running => {
@@ -214,6 +251,7 @@ impl Policy {
                 let up = now.saturating_sub(since);
                 if up >= SETTLED {
                     self.delay = FIRST_DELAY;
+                    self.failures = 0;
                 }
                 let note = Note::Ended(Program::Rc, status, Some((up, self.delay)));
                 // On the way down it is meant to end.
@@ -238,6 +276,7 @@ impl Policy {
             (Program::Rc, _) => {
                 self.rc = Rc::Due { at: now + self.delay };
                 self.delay = (self.delay * 2).min(LONGEST_DELAY);
+                self.failures = self.failures.saturating_add(1);
                 Decision::default()
             }
             (Program::Shutdown, Stage::Script { action, .. }) => {

@@ -82,7 +82,7 @@ fn the_loop_never_uses_the_heap() {
         "rc.init",
         &format!(
             "test -e {state}/second && {{ test -e {state}/third && kill -USR1 1; touch {state}/third; kill -9 $$; }}
-             touch {state}/second
+             touch {state}/second; kill -HUP 1; sleep 0.7
              (sleep 0 & true) ; (sh -c 'kill -9 $$' & true); (sh -c 'kill -40 $$' & true)
              exit 3\n"
         ),
@@ -98,8 +98,15 @@ fn the_loop_never_uses_the_heap() {
         console: fixed(console),
         marker: fixed(folder.path().join("shutdown")),
         reaped: Box::leak(reaped.to_str().unwrap().into()),
+        watchdog: fixed(folder.path().join("watchdog")),
     };
+    let cmdline = folder.path().join("cmdline");
+    std::fs::write(&cmdline, "lkinit.watchdog=1").unwrap();
+    let watchdog = folder.path().join("watchdog");
+    std::fs::write(&watchdog, "").unwrap();
     let status = as_pid_1(|| {
+        let over = crate::mount::Mount::bind(&cmdline, "/proc/cmdline");
+        let Ok(()) = mount(&over) else { return 96 };
         let Ok(mut init) = Init::new(paths) else { return 94 };
         heap::forbid();
         loop {
@@ -109,6 +116,7 @@ fn the_loop_never_uses_the_heap() {
     // poweroff in a namespace is SIGINT for its PID 1 (reboot(2)).
     assert!(matches!(status, WaitStatus::Exited(_, 130)), "{status:?}");
     assert_eq!(std::fs::read_to_string(folder.path().join("action")).unwrap(), "poweroff\n");
+    assert!(std::fs::read(&watchdog).unwrap().len() >= 2, "the watchdog was not fed");
     let records = reaped::records(&reaped).unwrap();
     // The last step, too, ended the machine and not itself.
     assert!(records.iter().all(|record| record.status.code() != Some(heap::USED)), "{records:?}");

@@ -19,6 +19,7 @@ pub mod signal;
 pub mod start;
 pub mod tty;
 pub mod uevent;
+pub mod watchdog;
 pub mod xattr;
 
 use std::fs::{DirBuilder, OpenOptions};

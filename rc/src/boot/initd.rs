@@ -61,6 +61,16 @@ pub enum Entry {
     Own(OwnStage),
 }
 
+impl Entry {
+    /// The name that `lkinit.break=` has for it: a stage's, or the file's.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Script(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Self::Own(stage) => stage.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

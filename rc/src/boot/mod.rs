@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use init::action::{Action, Kernel};
 use init::cmdline::Cmdline;
@@ -25,21 +24,20 @@ use init::sys::clock::since_boot;
 use init::sys::{Linux, process};
 use init::{debug, error, info, warning};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use tokio::sync::Notify;
 
 use crate::bundle::Stage;
+use crate::linger::watched;
 use crate::progress::{BOOTED, Progress};
 use crate::reaper::Reaper;
+use crate::shell::{self, Shells, point};
 use crate::supervise::Supervisor;
 use crate::system::System;
 use crate::timeline::{BOOT, DEVICES, Span, Timeline, kernel};
-use crate::{control, idle, paths, stages};
+use crate::{control, idle, paths, shutdown, stages};
 use initd::{Entry, OwnStage};
 pub use plan::print as print_plan;
-
-/// How long services may take to stop when the machine goes down, unless
-/// `lkinit.shutdown-timeout=` says otherwise.
-pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A booted system, and what is done to it at its end.
 pub struct Boot {
@@ -50,6 +48,8 @@ pub struct Boot {
     /// Told when nothing is left to supervise.
     pub finished: Notify,
     going_down: Cell<bool>,
+    /// Told when the machine begins to go down: no further step of the boot.
+    leaving: Notify,
 }
 
 /// `rc.init`: boots, then supervises until the machine goes down. In a
@@ -160,29 +160,34 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
     timeline.lead(BOOT);
     // containerd takes longer than everything else together: its keeper gets
     // to start it before anything else is done.
-    let system = Rc::new(System::start(console, cmdline, reaper, progress, timeline));
+    let mut system = System::start(console, cmdline, reaper, progress, timeline);
+    // A container has its host's command line.
+    if !begun.contained {
+        let (shells, problems) = Shells::new(&system.cmdline);
+        problems.iter().for_each(|problem| warning!(system.console, "{problem}"));
+        system.shells = shells;
+    }
+    let system = Rc::new(system);
     tokio::task::yield_now().await;
     let boot = Rc::new(Boot {
         services: Supervisor::new(system.clone()),
         system: system.clone(),
         finished: Notify::new(),
         going_down: Cell::new(false),
+        leaving: Notify::new(),
     });
     control::serve(Path::new(paths::CONTROL), boot.clone())?;
-    if !begun.contained {
-        boot.prepare_machine(taking_over).await;
+    {
+        let system = system.clone();
+        tokio::task::spawn_local(async move { shell::always(&system).await });
     }
-    if taking_over {
-        boot.services.start_all().await;
-    } else {
-        boot.run_entries(Path::new(paths::INIT_D), initd::BOOT).await;
-        system.progress.mark(BOOTED);
-        info!(system.console, "boot: done");
-        // The kernel's log is read now, when nobody waits for it.
-        system.timeline.done(|| match begun.contained {
-            true => Vec::new(),
-            false => kernel::before_rc(begun.at),
-        });
+    tokio::select! {
+        () = boot.bring_up(taking_over, &begun) => {}
+        () = boot.leaving.notified() => {
+            if !system.progress.has(BOOTED) {
+                info!(system.console, "boot: given up, as the machine goes down");
+            }
+        }
     }
     tokio::task::spawn_local(idle::rest());
     // A container ends with its first process, which may be this one: then
@@ -199,6 +204,37 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
 }
 
 impl Boot {
+    /// Everything up to the last service.
+    async fn bring_up(self: &Rc<Self>, taking_over: bool, begun: &Begun) {
+        let (system, folder) = (&self.system, Path::new(paths::INIT_D));
+        if !taking_over {
+            let entries = initd::plan(folder, &own_program(), initd::BOOT).unwrap_or_default();
+            let names: Vec<String> = entries.iter().map(Entry::name).collect();
+            let mut known = vec![point::DEVICES, point::INIT_D];
+            known.extend(names.iter().map(String::as_str).chain([point::BOOTED]));
+            for problem in system.shells.unknown(&known) {
+                warning!(system.console, "{problem}");
+            }
+            shell::before(system, point::DEVICES).await;
+        }
+        if !begun.contained {
+            self.prepare_machine(taking_over).await;
+        }
+        if taking_over {
+            return self.services.start_all().await;
+        }
+        shell::before(system, point::INIT_D).await;
+        self.run_entries(folder, initd::BOOT).await;
+        shell::before(system, point::BOOTED).await;
+        system.progress.mark(BOOTED);
+        info!(system.console, "boot: done");
+        // The kernel's log is read now, when nobody waits for it.
+        system.timeline.done(|| match begun.contained {
+            true => Vec::new(),
+            false => kernel::before_rc(begun.at),
+        });
+    }
+
     /// Devices and settings, side by side with containerd's start.
     async fn prepare_machine(&self, taking_over: bool) {
         let (console, kernel) = (&self.system.console, &self.system.kernel);
@@ -207,9 +243,14 @@ impl Boot {
         timeline.begin(DEVICES, "settle");
         let devices = devices::start(console.clone());
         timeline.step("settings", || self.set_up());
-        devices::settled(console, timeline, devices).await;
+        let settled = devices::settled(console, timeline, devices);
+        watched(console, "devices: still settling", None, settled).await;
         timeline.end(DEVICES, "settle");
         timeline.join(DEVICES);
+        if self.system.cmdline.has("lkinit.watchdog") {
+            // PID 1 looks for its device, which has come by now, if it comes.
+            let _ = process::signal(1, Signal::SIGHUP);
+        }
         if !taking_over {
             // These two ask devices that a module may have brought.
             timeline.step("clock", || machine::set_clock(console));
@@ -257,6 +298,7 @@ impl Boot {
             if self.system.progress.has(&mark) {
                 continue;
             }
+            shell::before(&self.system, &entry.name()).await;
             match entry {
                 Entry::Script(path) => self.run_script(&path).await,
                 Entry::Own(stage) => self.run_stage(stage).await,
@@ -289,21 +331,29 @@ impl Boot {
         timeline.begin(&lane, "run");
         let mut command = Command::new(path);
         command.env("PATH", paths::PATH).stdin(Stdio::null()).current_dir("/");
-        let result = self.system.reaper.run(&mut command).await;
-        match &result {
-            Ok(exit) if exit.success() => timeline.end(&lane, "run"),
-            Ok(exit) => timeline.fail(&lane, "run", exit),
-            Err(error) => timeline.fail(&lane, "run", error),
+        let label = path.display().to_string();
+        let child = match self.system.reaper.spawn(&mut command) {
+            Ok(child) => child,
+            Err(error) => {
+                timeline.fail(&lane, "run", &error);
+                timeline.lead(&lane);
+                error!(console, "{label}: cannot be run: {error}; the boot goes on");
+                return shell::after_failure(&self.system, &label).await;
+            }
+        };
+        let pid = Some(child.pid.cast_unsigned());
+        let exit = watched(console, &format!("{label}: still running"), pid, child.wait()).await;
+        match exit.success() {
+            true => timeline.end(&lane, "run"),
+            false => timeline.fail(&lane, "run", exit),
         }
         timeline.lead(&lane);
-        match result {
-            Ok(exit) if exit.success() => {
-                let took = since_boot().saturating_sub(begin).as_secs_f32();
-                debug!(console, "{}: done in {took:.3}s", path.display());
-            }
-            Ok(exit) => warning!(console, "{}: failed: {exit}; the boot goes on", path.display()),
-            Err(error) => warning!(console, "{}: cannot be run: {error}; the boot goes on", path.display()),
+        if exit.success() {
+            let took = since_boot().saturating_sub(begin).as_secs_f32();
+            return debug!(console, "{label}: done in {took:.3}s");
         }
+        error!(console, "{label}: failed: {exit}; the boot goes on");
+        shell::after_failure(&self.system, &label).await;
     }
 
     /// Takes everything down that this process has brought up: onshutdown
@@ -312,14 +362,24 @@ impl Boot {
         if self.going_down.replace(true) {
             return;
         }
+        let (console, begin) = (&self.system.console, since_boot());
+        self.system.shells.close();
+        self.leaving.notify_one();
         self.run_entries(Path::new(paths::SHUTDOWN_D), initd::SHUTDOWN).await;
-        let wanted = self.system.cmdline.get("lkinit.shutdown-timeout");
-        let limit = wanted.and_then(crate::supervise::policy::duration).unwrap_or(SHUTDOWN_TIMEOUT);
-        self.services.stop_all(limit).await;
+        let scripts = since_boot();
+        self.services.stop_all(shutdown::limit(&self.system.cmdline, console).services).await;
         self.services.unprepare_all();
+        let services = since_boot();
         if let Some(daemon) = &self.system.daemon {
             daemon.stop().await;
         }
+        info!(
+            console,
+            "shutdown: onshutdown {:.3}s, services {:.3}s, containerd {:.3}s",
+            scripts.saturating_sub(begin).as_secs_f32(),
+            services.saturating_sub(scripts).as_secs_f32(),
+            since_boot().saturating_sub(services).as_secs_f32()
+        );
     }
 }
 

@@ -87,6 +87,57 @@ fn rc_stays_down_once_rc_shutdown_says_so() {
 }
 
 #[test]
+fn an_rc_that_ends_again_and_again_is_hopeless_and_one_that_settles_is_not() {
+    let mut policy = running();
+    let mut now = at(0);
+    for failures in 0..HOPELESS {
+        assert_eq!(policy.hopeless(now), None, "after {failures}");
+        policy.step(Event::Ended(RC, 9), now);
+        now = policy.deadline().unwrap();
+        policy.step(Event::Time, now);
+        policy.step(Event::Started(Program::Rc, RC), now);
+    }
+    assert_eq!(policy.hopeless(now), Some(Hopeless::Rc));
+    assert!(now < at(13_000) + FIRST_DELAY * 256, "{now:?}");
+
+    let mut policy = running();
+    let mut now = at(0);
+    for _ in 0..3 * HOPELESS {
+        now += SETTLED;
+        policy.step(Event::Ended(RC, 9), now);
+        assert_eq!(policy.hopeless(now), None);
+        now = policy.deadline().unwrap();
+        policy.step(Event::Time, now);
+        policy.step(Event::Started(Program::Rc, RC), now);
+    }
+    // One that cannot even be started counts, too.
+    let mut policy = Policy::new();
+    for _ in 0..HOPELESS {
+        let now = policy.deadline().unwrap();
+        policy.step(Event::Time, now);
+        policy.step(Event::NotStarted(Program::Rc, libc::ENOMEM), now);
+    }
+    assert_eq!(policy.hopeless(at(0)), Some(Hopeless::Rc));
+}
+
+#[test]
+fn a_way_down_that_does_not_end_is_hopeless() {
+    let mut policy = leaving(libc::SIGUSR1);
+    assert_eq!(policy.hopeless(DOWN_PATIENCE - at(1)), None);
+    assert_eq!(policy.hopeless(DOWN_PATIENCE), Some(Hopeless::Shutdown));
+    // A further request does not put it off.
+    policy.step(Event::Signal(libc::SIGTERM), DOWN_PATIENCE - at(1));
+    assert_eq!(policy.hopeless(DOWN_PATIENCE), Some(Hopeless::Shutdown));
+    // Nor does an rc.shutdown that was called by hand have longer.
+    let mut policy = running();
+    policy.step(Event::Ended(RC, 0), at(0));
+    policy.step(Event::Time, at(100));
+    policy.step(Event::NotWanted, at(100));
+    assert_eq!(policy.hopeless(DOWN_PATIENCE), None);
+    assert_eq!(policy.hopeless(DOWN_PATIENCE + at(100)), Some(Hopeless::Shutdown));
+}
+
+#[test]
 fn somebody_elses_child_changes_nothing() {
     let mut policy = running();
     assert_eq!(policy.step(Event::Ended(4711, 9), at(1)), Decision::default());

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `rc.shutdown ACTION`: the end of the machine, in order.
+//!
+//! The supervisor takes its own things down; what is left is asked to end,
+//! then killed; then the filesystems are put away and the kernel does the
+//! last step. Nothing sleeps: each wait ends with what it waits for.
+
+mod filesystems;
+mod processes;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use init::cmdline::Cmdline;
+use init::console::Console;
+use init::sys::power::{self, PowerAction};
+use init::sys::process;
+use init::{error, info, warning};
+use nix::sys::signal::Signal;
+
+use crate::control::{Answer, Client, Request};
+use crate::paths;
+use crate::supervise::policy::duration;
+
+/// The most that services and then all other processes get to end, unless
+/// `lkinit.shutdown-timeout=` says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What onshutdown containers may take beyond that: they save data.
+const ONSHUTDOWN: Duration = Duration::from_secs(80);
+
+/// The word that says: this is the part that has left its caller behind.
+const DETACHED: &str = "--detached";
+
+/// How long things may take to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// All of it.
+    pub total: Duration,
+    /// The services' share: the rest get a quarter at least.
+    pub services: Duration,
+}
+
+impl Limit {
+    fn of(total: Duration) -> Self {
+        Self { total, services: total / 4 * 3 }
+    }
+
+    /// What is left for the rest when the shutdown has taken `gone`.
+    fn rest(self, gone: Duration) -> Duration {
+        self.total.saturating_sub(gone).max(self.total / 4)
+    }
+}
+
+/// By the command line; a value that is no duration is said.
+pub fn limit(cmdline: &Cmdline, console: &Console) -> Limit {
+    let Some(value) = cmdline.get("lkinit.shutdown-timeout") else { return Limit::of(TIMEOUT) };
+    Limit::of(duration(value).unwrap_or_else(|| {
+        warning!(
+            console,
+            "lkinit.shutdown-timeout={value}: not a duration like 10s; using {}s",
+            TIMEOUT.as_secs()
+        );
+        TIMEOUT
+    }))
+}
+
+/// `rc.shutdown poweroff|reboot|halt|noop`.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut words = words.iter().map(String::as_str);
+    let Some(action) = words.next().and_then(|word| word.parse::<PowerAction>().ok()) else {
+        eprintln!("usage: rc.shutdown poweroff|reboot|halt|noop");
+        return ExitCode::from(2);
+    };
+    let detached = words.next() == Some(DETACHED) || nix::unistd::getppid().as_raw() == 1;
+    if !detached {
+        return detach(action);
+    }
+    let _ = nix::unistd::setsid();
+    // Out of whatever control group the caller is in: that is killed with the
+    // caller's service.
+    let _ = fs::write("/sys/fs/cgroup/cgroup.procs", std::process::id().to_string());
+    let cmdline = Cmdline::current().unwrap_or_default();
+    let console = Console::open(&cmdline);
+    info!(console, "shutdown: {action}");
+    shut_down(&console, &cmdline, action)
+}
+
+/// A shell that calls this program may belong to a service that is stopped on
+/// the way: the work is done by a process of its own.
+fn detach(action: PowerAction) -> ExitCode {
+    let status = Command::new("/proc/self/exe")
+        .args(["rc.shutdown", action.as_str(), DETACHED])
+        .env(crate::cli::APPLET, "1")
+        .status();
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("rc.shutdown: cannot run itself: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn shut_down(console: &Console, cmdline: &Cmdline, action: PowerAction) -> ExitCode {
+    let begin = Instant::now();
+    let limit = limit(cmdline, console);
+    // PID 1 is not to start rc again.
+    if let Err(error) = fs::write(paths::SHUTDOWN, action.as_str()) {
+        warning!(console, "shutdown: cannot write {}: {error}", paths::SHUTDOWN);
+    }
+    if action == PowerAction::Halt {
+        // PID 1 stops the watchdog, or that would start the machine again.
+        let _ = process::signal(1, Signal::SIGHUP);
+    }
+    let asked = Client::connect(Path::new(paths::CONTROL))
+        .and_then(|mut supervisor| supervisor.ask(&Request::Shutdown, Some(limit.total + ONSHUTDOWN)));
+    match asked {
+        Ok(Answer::Failed { reason }) => warning!(console, "shutdown: {reason}"),
+        Ok(_) => {}
+        Err(error) => warning!(console, "shutdown: {error}; services end with everything else"),
+    }
+    let supervised = begin.elapsed();
+    processes::end(console, limit.rest(supervised));
+    let ended = begin.elapsed();
+    filesystems::put_away(console);
+    let done = begin.elapsed();
+    info!(
+        console,
+        "shutdown: {action} now, after {:.3}s: supervised {:.3}s, other processes {:.3}s, filesystems {:.3}s",
+        done.as_secs_f32(),
+        supervised.as_secs_f32(),
+        ended.saturating_sub(supervised).as_secs_f32(),
+        done.saturating_sub(ended).as_secs_f32()
+    );
+    match power::finish(action) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(console, "shutdown: cannot {action}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_one_for_all_and_the_rest_gets_a_quarter_at_least() {
+        let second = Duration::from_secs(1);
+        let limit = Limit::of(12 * second);
+        assert_eq!(limit.services, 9 * second);
+        assert_eq!(limit.rest(Duration::ZERO), 12 * second);
+        assert_eq!(limit.rest(5 * second), 7 * second);
+        assert_eq!(limit.rest(60 * second), 3 * second);
+    }
+
+    #[test]
+    fn a_limit_that_is_no_duration_is_one_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let console = Console::to_file(file.reopen().unwrap());
+        let of = |line: &str| limit(&Cmdline::parse(line), &console).total;
+        assert_eq!(of("quiet"), TIMEOUT);
+        assert_eq!(of("lkinit.shutdown-timeout=2m"), Duration::from_secs(120));
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "");
+        assert_eq!(of("lkinit.shutdown-timeout=soon"), TIMEOUT);
+        let text = fs::read_to_string(file.path()).unwrap();
+        assert!(
+            text.ends_with("lkinit.shutdown-timeout=soon: not a duration like 10s; using 10s\n"),
+            "{text}"
+        );
+    }
+}
