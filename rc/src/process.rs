@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use init::reaped;
+use nix::libc;
 use tokio::time::timeout;
 
 use crate::engine::Exit;
@@ -114,6 +115,28 @@ pub async fn gone(identity: Identity) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a process never sees a signal: the first one of a container sees
+/// only what it has a handler for, or waits for (pid_namespaces(7)). To wait
+/// for what such a signal does would be in vain.
+pub fn is_deaf(pid: i32, signal: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| deaf_by(&status, signal))
+}
+
+/// By `/proc/PID/status` (proc_pid_status(5)). A signal that is blocked is
+/// kept, and may be taken by sigwait(3).
+fn deaf_by(status: &str, signal: i32) -> bool {
+    let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+    let bit = u32::try_from(signal - 1).ok().and_then(|shift| 1_u64.checked_shl(shift)).unwrap_or(0);
+    let has = |key: &str| {
+        let set = field(key).and_then(|set| u64::from_str_radix(set, 16).ok());
+        // Without an answer it counts as one that listens.
+        set.is_none_or(|set| set & bit != 0)
+    };
+    let mut numbers = field("NSpid:").unwrap_or_default().split_ascii_whitespace();
+    let first = numbers.clone().count() > 1 && numbers.next_back() == Some("1");
+    first && !matches!(signal, libc::SIGKILL | libc::SIGSTOP) && !has("SigCgt:") && !has("SigBlk:")
+}
+
 /// Waits for the end of a process that is not our child; how it ended is
 /// found in PID 1's record of what it reaps.
 ///
@@ -150,6 +173,25 @@ mod tests {
             Some(Stat { state: 'S', parent: 7, session: 41, terminal: 1088, start: 987_654 })
         );
         assert_eq!(Stat::parse("42 (x) S"), None);
+    }
+
+    #[test]
+    fn only_the_first_process_of_a_container_without_a_handler_is_deaf() {
+        let status = |nspid: &str, blocked: &str, caught: &str| {
+            format!("Name:\tx\nNSpid:\t{nspid}\nSigBlk:\t{blocked}\nSigCgt:\t{caught}\n")
+        };
+        let (none, term) = ("0000000000000000", "0000000000004000");
+        let deaf = |status: &str| deaf_by(status, libc::SIGTERM);
+        assert!(deaf(&status("812\t1", none, none)));
+        assert!(deaf(&status("812\t1", none, "0000000000010002")));
+        assert!(!deaf(&status("812\t1", none, term)));
+        assert!(!deaf(&status("812\t1", term, none)));
+        assert!(!deaf(&status("812\t7", none, none)));
+        assert!(!deaf(&status("1", none, none)));
+        assert!(!deaf("Name:\tx\n"));
+        assert!(deaf_by(&status("812\t1", none, term), libc::SIGQUIT));
+        assert!(!deaf_by(&status("812\t1", none, none), libc::SIGKILL));
+        assert!(!deaf_by(&status("812\t1", none, "0000001000000000"), 37));
     }
 
     #[test]

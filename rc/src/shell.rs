@@ -177,7 +177,7 @@ async fn run(system: &System, why: &str) -> Result<(), String> {
     let mut command = Command::new(SHELL);
     command.arg("-l").env_clear().current_dir("/");
     command.env("PATH", paths::PATH).env("HOME", "/root").env("USER", "root").env("SHELL", SHELL);
-    command.env("TERM", if is_virtual(&path) { "linux" } else { "vt102" }).env("PS1", r"lkinit:\w\$ ");
+    command.env("TERM", if is_virtual(&path) { "linux" } else { "vt102" }).env("PS1", r"(lkinit) \w\$ ");
     info!(console, "{why}; on {}", path.display());
     let started = tty::give(&mut command, &terminal).and_then(|()| system.reaper.spawn(&mut command));
     drop((command, terminal));

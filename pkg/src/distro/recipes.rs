@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What each image is made of.
-use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::Result;
@@ -8,7 +7,7 @@ use anyhow::Result;
 use super::private::Private;
 use super::{Recipe, Source, kernel_image, packaged};
 use crate::debian::{Follow, run};
-use crate::oci::{DEFAULTS_LABEL, ImageConfig};
+use crate::oci::ImageConfig;
 use crate::tree::Tree;
 
 /// Kernels, oldest first.
@@ -22,7 +21,6 @@ pub(super) const KERNELS: &[Recipe] = &[
 /// `linuxkit build` writes into its bundles.
 pub(super) const IMAGES: &[Recipe] = &[
     Recipe { name: "busybox", tag: "1.35", default: true, suite: "bookworm", make: busybox },
-    Recipe { name: "getty", tag: "1", default: true, suite: "bookworm", make: getty },
     Recipe { name: "runc", tag: "1.1", default: true, suite: "bookworm", make: runc },
     Recipe { name: "runc", tag: "1.3", default: false, suite: "testing", make: runc },
     Recipe { name: "crun", tag: "1.21", default: true, suite: "trixie", make: crun },
@@ -32,11 +30,6 @@ pub(super) const IMAGES: &[Recipe] = &[
 ];
 
 const CONTAINERD_CONFIG: &str = include_str!("../../files/containerd.toml");
-const GETTY: &str = include_str!("../../files/getty.sh");
-
-/// What a shell on the console needs: to be outside of every namespace, and
-/// every serial and virtual console as a device it may open.
-const GETTY_DEFAULTS: &str = r#"{"pid": "host", "net": "host", "ipc": "host", "uts": "host", "capabilities": ["all"], "binds": ["/dev:/dev", "/run:/run"], "devices": [{"path": "all", "type": "c"}]}"#;
 
 /// `service` knows by the name it is called by what it is to do.
 const SERVICE: &str = "/usr/bin/service";
@@ -101,17 +94,4 @@ fn with_path() -> ImageConfig {
 fn busybox(source: &Source) -> Result<(ImageConfig, Tree)> {
     let config = ImageConfig { cmd: vec!["/bin/sh".into()], ..with_path() };
     Ok((config, busybox_tree(source)?))
-}
-
-/// A shell on each console, as LinuxKit's package of that name, without a
-/// login.
-fn getty(source: &Source) -> Result<(ImageConfig, Tree)> {
-    let mut tree = busybox_tree(source)?;
-    tree.file("usr/bin/getty.sh", 0o755, GETTY)?;
-    let config = ImageConfig {
-        cmd: vec!["/usr/bin/getty.sh".into()],
-        labels: BTreeMap::from([(DEFAULTS_LABEL.into(), GETTY_DEFAULTS.into())]),
-        ..with_path()
-    };
-    Ok((config, tree))
 }

@@ -72,7 +72,7 @@ const NAMES: [(&str, &str); 6] = [
 const RESOLV_CONF: (&str, &str) = ("etc/resolv.conf", "/run/resolvconf/resolv.conf");
 
 /// Files of the folder `pkg/init/root`.
-const FILES: [(&str, &str); 4] = [
+pub(super) const FILES: [(&str, &str); 4] = [
     ("etc/group", include_str!("../../init/root/etc/group")),
     ("etc/issue", include_str!("../../init/root/etc/issue")),
     ("etc/os-release", include_str!("../../init/root/etc/os-release")),
@@ -80,7 +80,7 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Where busybox lies in the image.
-const BUSYBOX: &str = "bin/busybox";
+pub(super) const BUSYBOX: &str = "bin/busybox";
 
 /// The whole root.
 pub fn tree(inputs: &Inputs<'_>) -> Result<Tree> {
@@ -106,9 +106,15 @@ pub fn tree(inputs: &Inputs<'_>) -> Result<Tree> {
     Ok(tree)
 }
 
+/// Whether a path is one of our own programs', which no other package may
+/// bring: all `init:` images share one root.
+pub(super) fn is_ours(path: &str) -> bool {
+    PROGRAMS.iter().chain(&NAMES).any(|(ours, _)| *ours == path)
+}
+
 /// The paths busybox says its applets belong at. `linuxrc` is its old name as
 /// the first program of a ramdisk, which is not what it is here.
-fn applets(busybox: &Path) -> Result<Vec<String>> {
+pub(super) fn applets(busybox: &Path) -> Result<Vec<String>> {
     let command = || format!("{} --list-full", busybox.display());
     let out = Command::new(busybox)
         .arg("--list-full")

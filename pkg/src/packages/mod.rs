@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Our own packages as images, made of the guest programs: bit for bit the same
 //! for the same programs.
+mod getty;
 mod init;
 
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ struct Package {
     tree: fn(&Inputs<'_>) -> Result<Tree>,
 }
 
-const PACKAGES: [Package; 4] = [
+const PACKAGES: [Package; 5] = [
     Package {
         name: "init",
         build: include_str!("../../init/build.yml"),
@@ -61,6 +62,13 @@ const PACKAGES: [Package; 4] = [
         entrypoint: &[],
         cmd: &["/usr/bin/sysctl"],
         tree: sysctl,
+    },
+    Package {
+        name: "getty",
+        build: include_str!("../../getty/build.yml"),
+        entrypoint: &[],
+        cmd: &["/usr/bin/rungetty.sh"],
+        tree: getty::tree,
     },
 ];
 

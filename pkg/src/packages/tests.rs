@@ -66,6 +66,30 @@ fn the_init_image_keeps_its_own_names() {
     }
 }
 
+/// Laid over the root of an image, it must leave every program there as it is.
+#[test]
+fn the_getty_image_is_harmless_among_init_images() {
+    let dir = stand_ins();
+    let inputs = Inputs { bin: dir.path(), busybox: &dir.path().join("busybox"), architecture: "amd64" };
+    let (init, getty) = (tree("init", &inputs).unwrap(), tree("getty", &inputs).unwrap());
+    let content = |node: &crate::tree::Node| match &node.kind {
+        Kind::File(content) => content.read().unwrap().to_vec(),
+        Kind::Symlink(target) => target.clone().into_bytes(),
+        other => format!("{other:?}").into_bytes(),
+    };
+    for (path, node) in getty.iter() {
+        if let Some(below) = init.get(path) {
+            assert_eq!(below.mode, node.mode, "{path}");
+            assert!(below.is_dir() || content(below) == content(node), "{path} differs");
+        }
+    }
+    for path in ["bin/sh", "etc/shadow", "etc/init.d/001-getty", "usr/libexec/getty/root/service"] {
+        assert!(getty.get(path).is_some(), "{path}");
+    }
+    assert!(getty.get("usr/bin/ctr").is_none() && getty.get("sbin/init").is_none());
+    assert_eq!(getty.get("etc/shadow").unwrap().mode, 0o600);
+}
+
 /// The images just written, for planning bundles with them.
 struct Written(PathBuf);
 

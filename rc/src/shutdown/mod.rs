@@ -126,7 +126,9 @@ fn shut_down(console: &Console, cmdline: &Cmdline, action: PowerAction) -> ExitC
         Err(error) => warning!(console, "shutdown: {error}; services end with everything else"),
     }
     let supervised = begin.elapsed();
-    processes::end(console, limit.rest(supervised));
+    // Whoever does the last step has to be there for it.
+    let spared = if action == PowerAction::Noop { processes::ancestors() } else { Vec::new() };
+    processes::end(console, limit.rest(supervised), &spared);
     let ended = begin.elapsed();
     filesystems::put_away(console);
     let done = begin.elapsed();

@@ -2,6 +2,7 @@
 //! The end of every process that is still there.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use init::warning;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-use crate::process::Stat;
+use crate::process::{Stat, is_deaf};
 
 /// How long the kernel may take to end what was killed.
 const KILLED: Duration = Duration::from_secs(2);
@@ -19,18 +20,19 @@ const KILLED: Duration = Duration::from_secs(2);
 /// How many processes are watched at once, so that descriptors do not run out.
 const WATCHED: usize = 512;
 
-/// SIGTERM for all, and SIGKILL for those that are still there when `limit` is
-/// over, or when only such are left as never see a SIGTERM.
-pub(super) fn end(console: &Console, limit: Duration) {
+/// SIGTERM for all but those that are `spared`, and SIGKILL for those that are
+/// still there when `limit` is over, or when only such are left as never see a
+/// SIGTERM.
+pub(super) fn end(console: &Console, limit: Duration, spared: &[i32]) {
     for (signal, limit) in [(Signal::SIGTERM, limit), (Signal::SIGKILL, KILLED)] {
-        if let Err(error) = process::signal_all(signal) {
+        if let Err(error) = signal_all(signal, spared) {
             warning!(console, "shutdown: cannot send {signal} to all: {error}");
         }
         if signal == Signal::SIGTERM {
-            wake();
+            wake(spared);
         }
         let begin = Instant::now();
-        let left = wait(limit, signal == Signal::SIGTERM);
+        let left = wait(limit, spared, signal == Signal::SIGTERM);
         if left.is_empty() {
             return;
         }
@@ -43,27 +45,45 @@ pub(super) fn end(console: &Console, limit: Duration) {
     }
 }
 
+/// The processes that wait for this one, from its parent up to PID 1's child.
+pub(super) fn ancestors() -> Vec<i32> {
+    let parent = |pid: &i32| Stat::read(*pid).map(|stat| stat.parent).filter(|parent| *parent > 1);
+    std::iter::successors(parent(&std::process::id().cast_signed()), parent).collect()
+}
+
+fn signal_all(signal: Signal, spared: &[i32]) -> io::Result<()> {
+    if spared.is_empty() {
+        // One call, so that none that is just being forked gets away.
+        return process::signal_all(signal).map(drop);
+    }
+    processes(spared).into_iter().try_for_each(|pid| process::signal(pid, signal))
+}
+
 /// What SIGTERM does not end: a shell at a terminal, which ends when its line
 /// is hung up, and what is stopped, which sees no signal before it goes on.
-fn wake() {
-    for pid in processes() {
+fn wake(spared: &[i32]) {
+    for pid in processes(spared) {
         let leads = |stat: &Stat| stat.session == pid && stat.terminal != 0;
         if Stat::read(pid).as_ref().is_some_and(leads) {
             let _ = process::signal(pid, Signal::SIGHUP);
         }
     }
-    let _ = process::signal_all(Signal::SIGCONT);
+    let _ = signal_all(Signal::SIGCONT, spared);
 }
 
-/// Waits for the end of every process but PID 1 and this one; returns those
+/// Waits for the end of every process but PID 1, this one and those that are
+/// spared; returns those
 /// that are left when the time is over. With `asked`, the time is over when
 /// only such are left as never see what they were asked by.
-fn wait(limit: Duration, asked: bool) -> Vec<i32> {
+fn wait(limit: Duration, spared: &[i32], asked: bool) -> Vec<i32> {
     let end = Instant::now() + limit;
     loop {
-        let left = processes();
+        let left = processes(spared);
         let patience = end.saturating_duration_since(Instant::now());
-        if left.is_empty() || patience.is_zero() || asked && left.iter().all(|pid| deaf(*pid)) {
+        if left.is_empty()
+            || patience.is_zero()
+            || asked && left.iter().all(|pid| is_deaf(*pid, Signal::SIGTERM as i32))
+        {
             return left;
         }
         // One that ends under our eyes is not there on the next look.
@@ -78,34 +98,15 @@ fn wait(limit: Duration, asked: bool) -> Vec<i32> {
     }
 }
 
-/// Processes of user space that run, without PID 1 and this one.
-fn processes() -> Vec<i32> {
+/// Processes of user space that run, without PID 1, this one and those that
+/// are spared.
+fn processes(spared: &[i32]) -> Vec<i32> {
     let own = std::process::id().cast_signed();
     let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let alive =
         |pid: &i32| Stat::read(*pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X') && stat.parent != 2);
-    pids.filter(|pid| !matches!(pid, 1 | 2) && *pid != own).filter(alive).collect()
-}
-
-/// Whether a process never sees a SIGTERM: the first one of a container sees
-/// only what it has a handler for, or waits for (pid_namespaces(7)).
-fn deaf(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|text| is_deaf(&text))
-}
-
-/// By `/proc/PID/status` (proc_pid_status(5)). A signal that is blocked is
-/// kept, and may be taken by sigwait(3).
-fn is_deaf(status: &str) -> bool {
-    let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
-    let has = |key: &str| {
-        let set = field(key).and_then(|set| u64::from_str_radix(set, 16).ok());
-        // Without an answer it counts as one that listens.
-        set.is_none_or(|set| set & (1 << (Signal::SIGTERM as u32 - 1)) != 0)
-    };
-    let mut numbers = field("NSpid:").unwrap_or_default().split_ascii_whitespace();
-    let first = numbers.clone().count() > 1 && numbers.next_back() == Some("1");
-    first && !has("SigCgt:") && !has("SigBlk:")
+    pids.filter(|pid| !matches!(pid, 1 | 2) && *pid != own && !spared.contains(pid)).filter(alive).collect()
 }
 
 fn name(pid: i32) -> String {
@@ -117,21 +118,11 @@ fn name(pid: i32) -> String {
 mod tests {
     use super::*;
 
-    fn status(nspid: &str, blocked: &str, caught: &str) -> String {
-        format!(
-            "Name:\tx\nNSpid:\t{nspid}\nSigBlk:\t{blocked}\nSigIgn:\t0000000000000000\nSigCgt:\t{caught}\n"
-        )
-    }
-
     #[test]
-    fn only_the_first_process_of_a_container_without_a_handler_is_deaf() {
-        let (none, term) = ("0000000000000000", "0000000000004000");
-        assert!(is_deaf(&status("812\t1", none, none)));
-        assert!(is_deaf(&status("812\t1", none, "0000000000010002")));
-        assert!(!is_deaf(&status("812\t1", none, term)));
-        assert!(!is_deaf(&status("812\t1", term, none)));
-        assert!(!is_deaf(&status("812\t7", none, none)));
-        assert!(!is_deaf(&status("1", none, none)));
-        assert!(!is_deaf("Name:\tx\n"));
+    fn whoever_waits_for_us_is_an_ancestor() {
+        let ancestors = ancestors();
+        let parent = std::os::unix::process::parent_id().cast_signed();
+        assert!(parent == 1 || ancestors.first() == Some(&parent), "{parent}: {ancestors:?}");
+        assert!(!ancestors.contains(&1) && !ancestors.contains(&std::process::id().cast_signed()));
     }
 }

@@ -27,6 +27,7 @@ use crate::bundle::{self, Bundle, Stage};
 use crate::engine::{Engine, Error as EngineError, Exit, Id};
 use crate::launch;
 use crate::paths;
+use crate::process;
 use crate::system::System;
 use crate::timeline::WAITING;
 use memory::Memory;
@@ -350,8 +351,11 @@ impl Supervisor {
             }
             Effect::Launch => self.launch(name).await,
             Effect::AskToEnd => {
-                let signal = self.with(&name, |service| service.policy.stop_signal as i32);
-                self.signal(&name, signal.unwrap_or(SIGKILL), false).await;
+                let asked = self.with(&name, |service| (service.policy.stop_signal as i32, service.pid));
+                let (signal, pid) = asked.unwrap_or((SIGKILL, None));
+                // What it never sees is not waited for.
+                let deaf = pid.is_some_and(|pid| process::is_deaf(pid.cast_signed(), signal));
+                self.signal(&name, if deaf { SIGKILL } else { signal }, deaf).await;
             }
             Effect::Kill => {
                 warning!(self.system.console, "service {name}: did not end in time: killing it");
