@@ -144,13 +144,15 @@ impl Console {
     }
 }
 
-/// The devices of `console=`, options cut off, each once, in order.
+/// The devices of `console=`, options cut off, each once, in order. One that is
+/// named twice stands where it is named last: the kernel, too, prefers the last.
 pub fn names(cmdline: &Cmdline) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for value in cmdline.all("console") {
         let name = value.split(',').next().unwrap_or_default();
         let path = Path::new("/dev").join(name);
-        if !name.is_empty() && name != "null" && !name.contains("..") && !paths.contains(&path) {
+        if !name.is_empty() && name != "null" && !name.contains("..") {
+            paths.retain(|known| *known != path);
             paths.push(path);
         }
     }
@@ -188,7 +190,7 @@ mod tests {
     #[test]
     fn consoles_are_named_once_and_without_options() {
         let line = Cmdline::parse("console=tty0 console=ttyS0,115200n8 console=tty0 console= console=../x");
-        assert_eq!(names(&line), [Path::new("/dev/tty0"), Path::new("/dev/ttyS0")]);
+        assert_eq!(names(&line), [Path::new("/dev/ttyS0"), Path::new("/dev/tty0")]);
     }
 
     #[test]
