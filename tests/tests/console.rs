@@ -71,7 +71,7 @@ fn a_boot_stops_where_it_is_told_to_and_says_how_to_go_on() -> Result<()> {
             std::thread::sleep(Duration::from_secs(2));
             vm.send("\x03")?;
             types(vm, "echo interrupted: $?", "^interrupted: 130$")?;
-            types(vm, "sleep 1000 &", r"^\[1\] \d+|\[1\]")?;
+            types(vm, "sleep 1000 & jobs", r"^\[1\].*Running.*sleep 1000")?;
             types(vm, "jobs; kill %1; wait; echo job gone", "^job gone$").map(drop)
         });
         vm.check("rc may die under it", |vm| {

@@ -4,11 +4,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::image::Image;
+use tests::inside::Inside as _;
 use tests::machine::Machine;
+use tests::native::run_native;
 use tests::samples::yaml;
 use tests::vm::Vm;
 
@@ -23,7 +25,7 @@ services:
   - name: deaf
     image: lkinit/busybox
     binds: ['/var/disk:/disk']
-    command: [/bin/sh, -c, 'exec 3>/disk/gone; rm /disk/gone; while echo deaf >>/disk/deaf; do echo more >&3; done']
+    command: [/bin/sh, -c, 'exec 3>/disk/gone; rm /disk/gone; while echo deaf >>/disk/deaf; do echo more >&3; sleep 0.02; done']
   - name: keeper
     image: lkinit/busybox
     binds: ['/var/disk:/disk']
@@ -40,8 +42,8 @@ files:
       #!/bin/sh
       mkdir /var/disk && mount -t ext4 /dev/vda /var/disk || exit 1
       (exec 3>/var/disk/nameless; rm /var/disk/nameless
-      trap 'echo bye >>/var/disk/bye' TERM
-      while :; do i=$((i+1)); echo $i >/var/disk/count.new; mv /var/disk/count.new /var/disk/count; done) </dev/null >/dev/null 2>&1 &
+      trap 'echo bye >>/var/disk/bye; exit' TERM
+      while :; do i=$((i+1)); echo $i >/var/disk/count.new; mv /var/disk/count.new /var/disk/count; sleep 0.02; done) </dev/null >/dev/null 2>&1 &
 ";
 
 /// Runs a program of the host's, which must succeed.
@@ -175,7 +177,7 @@ fn what_will_not_end_is_killed_in_time_and_noop_returns() -> Result<()> {
         let output = vm.try_sh("rc.shutdown noop; echo status $?")?;
         ensure!(output.text.ends_with("status 0\n"), "{output:?}");
         vm.expect("lkinit: .* boot: given up, as the machine goes down")?;
-        vm.expect(r"lkinit: .* shutdown: still there \d.\ds after SIGTERM: .*sh \(")?;
+        vm.expect(r"lkinit: .* shutdown: still there \d.\ds after SIGTERM: .*003-stubborn \(")?;
         let took = vm.expect("lkinit: .* shutdown: noop now, after ([0-9.]+)s")?[1].parse::<f32>()?;
         // The machine stays up, with nothing on it but who has called.
         let left = vm.sh("ps -o pid,args | grep -v '\\['")?;
@@ -193,4 +195,51 @@ fn what_will_not_end_is_killed_in_time_and_noop_returns() -> Result<()> {
         vm.wait_end(Duration::from_secs(60))?;
         Ok(())
     })
+}
+
+const IDLE: &str = "
+services:
+  - name: one
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
+  - name: two
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'trap exit TERM; sleep 100000 & wait']
+  - name: three
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'trap exit TERM; sleep 100000 & wait']
+";
+
+/// What is wanted of a machine with nothing else to do is half a second; a
+/// busy one that runs tests gets more. The times are printed.
+const AT_ONCE: Duration = Duration::from_secs(6);
+
+/// Without emulation. What is missing is the machine's own part: unmounting
+/// disks, and reboot(2).
+#[test]
+fn three_idle_services_are_down_at_once_natively() -> Result<()> {
+    let engines: [(&str, &[&str]); 3] = [
+        ("direct", &["lkinit/init", "lkinit/crun"]),
+        ("1.6", &["lkinit/init", "lkinit/runc", "lkinit/containerd"]),
+        ("1.6-crun", &["lkinit/init", "lkinit/crun", "lkinit/containerd"]),
+    ];
+    for (engine, init) in engines {
+        let name = format!("shutdown-native-{engine}");
+        let image = Image::new(&yaml(init, IDLE))?;
+        run_native(&name, &image, "", |inside| {
+            inside.expect("boot: done")?;
+            let begin = Instant::now();
+            // Who asks is ended with everything else.
+            inside.try_sh("kill -USR1 1")?;
+            let split = inside.expect("shutdown: (onshutdown .*)$")?.remove(1);
+            let said = inside.expect("shutdown: poweroff now, after (.*)$")?.remove(1);
+            let took = begin.elapsed();
+            let text = inside.console().text();
+            ensure!(!text.contains("still there") && !text.contains("did not end in time"), "{text}");
+            eprintln!("  {engine}: down {:.3}s after the request: {said}; {split}", took.as_secs_f32());
+            ensure!(took < AT_ONCE, "{took:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }

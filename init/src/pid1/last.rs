@@ -18,21 +18,27 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// Writes everything to the disks, makes them read-only, ends the machine.
 /// Runs in a child of PID 1, since any of it may hang. Returns an exit status
-/// when the machine cannot be ended.
+/// when the machine cannot be ended. The disks of a container are its host's.
 pub(super) fn run(action: PowerAction, log: &mut Log) -> i32 {
-    power::sync();
-    let table = MountTable::read().unwrap_or_else(|_| MountTable::parse(b""));
-    for target in disks(&table) {
-        let call = Mount::remount(&target, MsFlags::MS_RDONLY);
-        if let Err(error) = sys::mount(&call) {
-            log.line(Level::Warning, format_args!("{call}: {error}"));
-        }
+    if !in_container() {
+        put_disks_away(log);
     }
     match power::finish(action) {
         Ok(()) => 0,
         Err(error) => {
             log.line(Level::Error, format_args!("{action}: {error}"));
             1
+        }
+    }
+}
+
+fn put_disks_away(log: &mut Log) {
+    power::sync();
+    let table = MountTable::read().unwrap_or_else(|_| MountTable::parse(b""));
+    for target in disks(&table) {
+        let call = Mount::remount(&target, MsFlags::MS_RDONLY);
+        if let Err(error) = sys::mount(&call) {
+            log.line(Level::Warning, format_args!("{call}: {error}"));
         }
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn tree(inputs: &Inputs<'_>) -> Result<Tree> {
     }
     tree.file(init::BUSYBOX, 0o755, Content::from_path(inputs.busybox)?)?;
     for path in init::applets(inputs.busybox)? {
-        if !init::is_ours(&path) {
+        if !init::is_ours(&path) && tree.get(&path).is_none() {
             tree.symlink(&path, &format!("/{}", init::BUSYBOX))?;
         }
     }

@@ -14,7 +14,8 @@ fn stand_ins() -> tempfile::TempDir {
         std::fs::write(dir.path().join(name), name).unwrap();
     }
     let busybox = dir.path().join("busybox");
-    let applets = ["bin/sh", "sbin/init", "sbin/modprobe", "linuxrc", "sbin/poweroff", "usr/bin/env"];
+    let applets =
+        ["bin/busybox", "bin/sh", "sbin/init", "sbin/modprobe", "linuxrc", "sbin/poweroff", "usr/bin/env"];
     std::fs::write(&busybox, format!("#!/bin/sh\nprintf '{}\\n'\n", applets.join("\\n"))).unwrap();
     std::fs::set_permissions(&busybox, std::fs::Permissions::from_mode(0o755)).unwrap();
     dir

@@ -19,6 +19,8 @@ use init::{error, info, warning};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
+use crate::paths;
+
 /// Filesystems that hold nothing, and that other steps need to the end.
 const KEEP: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
 
@@ -30,7 +32,12 @@ const STUCK: u32 = 3;
 
 /// Puts every filesystem away. A disk that takes nothing any more does not
 /// hold up the end of the machine; one that is merely slow is waited for.
+///
+/// Not in a container: its disks are its host's, and may be used by others.
 pub(super) fn put_away(console: &Console) {
+    if !Path::new(paths::MACHINE).exists() {
+        return;
+    }
     let (done, waiting) = channel();
     let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
     let told = lines.clone();
