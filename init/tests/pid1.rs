@@ -229,7 +229,7 @@ fn the_watchdog_is_fed_until_rc_cannot_be_brought_back() {
 #[test]
 fn the_watchdog_is_stopped_for_a_halt_and_for_nothing_else() {
     let more = "mkdir -p /run/lkinit; sleep 1
-        echo -n poweroff >/run/lkinit/shutdown; kill -HUP 1; sleep 1; echo still fed
+        echo -n poweroff >/run/lkinit/shutdown; kill -HUP 1; sleep 1; echo still fed; sleep 5
         echo -n halt >/run/lkinit/shutdown; kill -HUP 1; sleep 1000";
     let mut machine = watched(more).boot();
     machine.expect("still fed");
