@@ -21,7 +21,7 @@ BUILD_PACKAGES := gcc libc6-dev protobuf-compiler
 IMAGE_PACKAGES := busybox-static debian-archive-keyring kmod patchelf xz-utils
 BOOT_PACKAGES := qemu-system-x86 squashfs-tools util-linux
 # What tests compare with, and look into results with.
-TEST_PACKAGES := cpio dosfstools erofs-utils genisoimage iproute2 lz4 mtools openssl procps python3-pip time \
+TEST_PACKAGES := cpio dosfstools e2fsprogs erofs-utils genisoimage iproute2 lz4 mtools openssl procps python3-pip time \
 	udftools xorriso zstd
 PACKAGES := $(BUILD_PACKAGES) $(IMAGE_PACKAGES) $(BOOT_PACKAGES) $(TEST_PACKAGES)
 
@@ -134,6 +134,12 @@ bench: images ## Measure boots: a table, and JSON in target/bench (RUNS=5)
 bench-metadata: images ## Measure metadata: size, memory, times
 	$(call say,measuring metadata)
 	@RUST_LIB_BACKTRACE=0 cargo test -p tests --test metadata_costs -- --nocapture --test-threads=1
+
+SOAK ?= 50
+.PHONY: soak
+soak: images ## The long tests: many shutdowns (SOAK=50)
+	$(call say,$(SOAK) rounds of each long test)
+	@LKINIT_SOAK=$(SOAK) RUST_LIB_BACKTRACE=0 cargo test -p tests --test shutdown -- --nocapture --test-threads=1
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
