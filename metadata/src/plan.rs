@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::identify::Identification;
-use crate::providers::{Class, Row, TABLE};
+use crate::providers::{Class, Row, TABLE, Weight};
 
 /// What the user has named, in the order of the command line.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -76,7 +76,9 @@ pub fn plan(identification: &Identification, named: &Named) -> Plan {
 }
 
 fn reason_to_skip(row: &Row, explicit: bool, identification: &Identification, plan: &Plan) -> Option<String> {
-    if let Some(Step::Ask(other, _)) = plan.steps.first() {
+    if let Some(Step::Ask(other, _)) = plan.steps.first()
+        && decides(identification, other)
+    {
         return Some(format!("this is {}", other.name));
     }
     if explicit {
@@ -92,6 +94,15 @@ fn reason_to_skip(row: &Row, explicit: bool, identification: &Identification, pl
         }
         Class::Network => None,
     }
+}
+
+/// Whether nobody else is to be asked where this one is a candidate. A
+/// hypervisor or a disk may have nothing to say, and a service on the network
+/// beside it: OpenStack runs machines on VMware, too.
+fn decides(identification: &Identification, row: &Row) -> bool {
+    let mut candidates = identification.candidates.iter();
+    let candidate = candidates.find(|candidate| candidate.row == row);
+    candidate.is_some_and(|it| row.class == Class::Network || it.evidence.weight == Weight::Command)
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use init::cmdline::Cmdline;
 
 /// The steps, one word or list of words each.
 fn steps(line: &str, named: &[&str]) -> Vec<String> {
-    let facts = Facts { cmdline: Cmdline::parse(line), ..Facts::default() };
+    steps_of(&Facts { cmdline: Cmdline::parse(line), ..Facts::default() }, named)
+}
+
+fn steps_of(facts: &Facts, named: &[&str]) -> Vec<String> {
     let mut wanted = Named::default();
     for name in named {
         match name.strip_prefix("file=") {
@@ -15,7 +18,7 @@ fn steps(line: &str, named: &[&str]) -> Vec<String> {
             None => wanted.rows.push(by_name(name).unwrap()),
         }
     }
-    let plan = plan(&identify(&facts), &wanted);
+    let plan = plan(&identify(facts), &wanted);
     let show = |step: &Step| match step {
         Step::Ask(row, _) => format!("ask {}", row.name),
         Step::Race { rows, ordered } => {
@@ -39,6 +42,20 @@ fn an_unknown_platform_is_guessed_at() {
         steps("", &[]),
         ["race azure gcp hetzner digitalocean vultr scaleway openstack aws equinixmetal"]
     );
+}
+
+#[test]
+fn a_hypervisor_with_nothing_to_say_is_no_reason_not_to_ask_the_network() {
+    let vmware = |line: &str| Facts {
+        cmdline: Cmdline::parse(line),
+        hypervisor: Some("VMwareVMware".into()),
+        ..Facts::default()
+    };
+    let steps = steps_of(&vmware(""), &[]);
+    assert_eq!(steps[0], "ask vmware");
+    assert!(steps[1].starts_with("race azure gcp "), "{steps:?}");
+    assert_eq!(steps_of(&vmware("metadata.provider=vmware"), &[]), ["ask vmware"]);
+    assert_eq!(steps_of(&vmware(""), &["aws", "vmware"]), ["ask vmware", "race in order aws"]);
 }
 
 #[test]

@@ -207,11 +207,11 @@ fn a_platform_that_never_answers_costs_two_seconds() {
     let machine = Machine::new();
     let result = machine.run(&arguments);
     assert_eq!(result.status, 0, "{result:?}");
-    assert!((2000..2100).contains(&result.time.as_millis()), "{result:?}");
+    assert!((2000..2900).contains(&result.time.as_millis()), "{result:?}");
     let result = machine.run(&[&arguments[..], &["--timeout", "300ms"]].concat());
-    assert!(result.time < Duration::from_millis(400), "{result:?}");
+    assert!(result.time < Duration::from_millis(1400), "{result:?}");
     let result = machine.run(&[&arguments[..], &["--timeout=0.3", "gcp"]].concat());
-    assert!(result.status == 1 && result.time < Duration::from_millis(400), "{result:?}");
+    assert!(result.status == 1 && result.time < Duration::from_millis(1400), "{result:?}");
 }
 
 #[test]

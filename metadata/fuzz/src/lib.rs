@@ -3,9 +3,11 @@
 //! written down, as pieces of at most 64 KiB: offset (four bytes), length
 //! (two), bytes.
 
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 
-use metadata::volume::Source;
+use metadata::volume::{Source, Volume};
 
 /// Largest disk.
 const SIZE: u64 = 4 << 20;
@@ -73,44 +75,36 @@ pub fn pieces(image: &[u8]) -> Vec<u8> {
     out
 }
 
-#[cfg(test)]
 #[path = "../../tests/support/image.rs"]
+#[allow(dead_code)]
 mod image;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use metadata::volume::Volume;
-    use std::fs;
-    use std::path::PathBuf;
-
-    /// Makes seeds for the disk target in the directory that the variable
-    /// names, and proves that they are the images.
-    #[test]
-    fn seeds() {
-        let files: image::Files<'_> = &[
-            ("user-data", b"u"),
-            ("meta-data", b"instance-id: i\n"),
-            ("openstack/latest/meta_data.json", b"{\"uuid\":\"u\"}"),
-            ("ovf-env.xml", b"<x/>"),
-        ];
-        let out = std::env::var_os("SEEDS").map(PathBuf::from);
-        let temporary = || tempfile::tempdir().unwrap();
-        let (a, b, c, d) = (temporary(), temporary(), temporary(), temporary());
-        let images = [
-            ("iso", image::iso(a.path(), "cidata", &["-R", "-J"], files)),
-            ("udf", image::udf(b.path(), "cidata", files)),
-            ("fat12", image::fat(c.path(), "cidata", 12, files)),
-            ("plain", image::iso(d.path(), "config-2", &["-U", "--norock"], files)),
-        ];
-        for (name, path) in images {
-            let bytes = pieces(&fs::read(path).unwrap());
-            let (volume, _) = Volume::open(Sparse::new(&bytes));
-            assert_eq!(volume.read("user-data", 9).unwrap().unwrap(), b"u", "{name}");
-            if let Some(out) = &out {
-                fs::create_dir_all(out).unwrap();
-                fs::write(out.join(name), bytes).unwrap();
-            }
-        }
+/// Where the environment names a directory in `SEEDS`, writes the seeds of the
+/// disk target there, proves that they are the images, and ends the program.
+pub fn seeds() {
+    let Some(out) = std::env::var_os("SEEDS").map(PathBuf::from) else { return };
+    let files: image::Files<'_> = &[
+        ("user-data", b"u"),
+        ("meta-data", b"instance-id: i\n"),
+        ("openstack/latest/meta_data.json", b"{\"uuid\":\"u\"}"),
+        ("ovf-env.xml", b"<x/>"),
+    ];
+    let temporary = || tempfile::tempdir().unwrap();
+    let (a, b, c, d) = (temporary(), temporary(), temporary(), temporary());
+    let images = [
+        ("iso", image::iso(a.path(), "cidata", &["-R", "-J"], files)),
+        ("udf", image::udf(b.path(), "cidata", files)),
+        ("fat12", image::fat(c.path(), "cidata", 12, files)),
+        ("plain", image::iso(d.path(), "config-2", &["-U", "--norock"], files)),
+    ];
+    fs::create_dir_all(&out).unwrap();
+    for (name, path) in images {
+        let bytes = pieces(&fs::read(path).unwrap());
+        let (volume, _) = Volume::open(Sparse::new(&bytes));
+        assert_eq!(volume.read("user-data", 9).unwrap().unwrap(), b"u", "{name}");
+        fs::write(out.join(name), bytes).unwrap();
     }
+    // Destructors do not run in exit(3).
+    drop((a, b, c, d));
+    std::process::exit(0);
 }

@@ -9,7 +9,7 @@ use metadata_fuzz::Sparse;
 const LIMIT: usize = 64 << 10;
 
 // A disk of any format, as every provider that reads disks sees it.
-fuzz_target!(|input: &[u8]| {
+fuzz_target!(init: metadata_fuzz::seeds(), |input: &[u8]| {
     let (volume, _) = Volume::open(Sparse::new(input));
     let _ = nocloud::drive(&volume, "CDROM", LIMIT);
     let _ = openstack::drive(&volume, LIMIT);

@@ -232,13 +232,13 @@ mod tests {
         let start = std::time::Instant::now();
         let (_, taken) = connect(&[address, listener.local_addr().unwrap()], LocalPort::Any, soon()).unwrap();
         assert_eq!(taken, listener.local_addr().unwrap());
-        assert!(start.elapsed() >= STAGGER && start.elapsed() < STAGGER * 4, "{:?}", start.elapsed());
+        assert!(start.elapsed() >= STAGGER && start.elapsed() < STAGGER * 10, "{:?}", start.elapsed());
 
         let start = std::time::Instant::now();
         let short = Deadline::after(Duration::from_millis(200));
         let error = connect(&[address], LocalPort::Any, short).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(start.elapsed() < Duration::from_millis(400));
+        assert!(start.elapsed() < Duration::from_millis(900));
     }
 
     #[test]

@@ -12,6 +12,7 @@
     reason = "for tests"
 )]
 
+pub mod hypervisor;
 pub mod image;
 pub mod namespace;
 pub mod program;

@@ -156,8 +156,9 @@ fn requests_go_out_together() {
     });
     let start = Instant::now();
     fetch(&ROW, &server).unwrap();
-    // One round for the token, one for everything, one for the second key.
-    assert!(start.elapsed() < delay * 9 / 2, "{:?}", start.elapsed());
+    // One round for the token, one for everything, one for the second key; one
+    // after the other it would be twelve.
+    assert!(start.elapsed() < delay * 7, "{:?}", start.elapsed());
 }
 
 fn with_dmi(dmi: Dmi) -> Facts {
