@@ -17,7 +17,7 @@ GUEST_CRATES := init rc metadata vsudd sysctl
 GUEST := $(addprefix $(TARGET)/$(TRIPLE)/guest/,$(GUEST_CRATES))
 
 # What is needed beyond Rust, and what for.
-BUILD_PACKAGES := gcc libc6-dev protobuf-compiler
+BUILD_PACKAGES := g++ gcc libc6-dev protobuf-compiler
 IMAGE_PACKAGES := busybox-static debian-archive-keyring kmod patchelf xz-utils
 BOOT_PACKAGES := qemu-system-x86 squashfs-tools util-linux
 # What tests compare with, and look into results with.
@@ -116,13 +116,27 @@ boots: images
 	$(call say,booting images in QEMU)
 	@RUST_LIB_BACKTRACE=0 cargo test -p tests
 
-.PHONY: test
+# The fuzzers take the time that the machines leave. Those of the parsers that
+# face most have their minute each; the others are seen to work.
+FUZZ_LONG := disk equinix goal_state identify ovf userdata
+FUZZ_SHORT := dns http imds lease meta_data text
+boots-and-fuzz: images
+	$(call say,fuzzing beside the boots: $(TARGET)/fuzz.log)
+	@run=metadata/fuzz/run; \
+	setsid chrt --idle 0 bash -ec "$$run 60 $(FUZZ_LONG); $$run 10 $(FUZZ_SHORT)" >$(TARGET)/fuzz.log 2>&1 & fuzz=$$!; \
+	trap 'kill -- -$$fuzz 2>/dev/null || true' EXIT; \
+	$(MAKE) boots; \
+	echo '== waiting for the fuzzers'; \
+	wait $$fuzz || { cat $(TARGET)/fuzz.log; exit 1; }; \
+	grep '^fuzz: ' $(TARGET)/fuzz.log
+
+.PHONY: test boots-and-fuzz
 test: ## All checks and tests, boots in QEMU included
 	@$(MAKE) setup
 	@$(MAKE) fmt-check
 	@$(MAKE) clippy
 	@$(MAKE) unit
-	@$(MAKE) boots
+	@$(MAKE) boots-and-fuzz
 
 RUNS ?= 5
 .PHONY: bench

@@ -201,6 +201,9 @@ impl<R: Read> Reader<R> {
     fn head(&mut self, limits: Limits) -> Result<Response, MessageError> {
         loop {
             if let Some((response, length)) = parse_head(&self.buffer)? {
+                if length > limits.head {
+                    return Err(MessageError::TooLarge { what: "head", limit: limits.head });
+                }
                 self.buffer.drain(..length);
                 return Ok(response);
             }
@@ -264,7 +267,8 @@ impl<R: Read> Reader<R> {
         loop {
             let (length, size) = loop {
                 match httparse::parse_chunk_size(&self.buffer) {
-                    Ok(httparse::Status::Complete(found)) => break found,
+                    // However much of it comes at once.
+                    Ok(httparse::Status::Complete(found)) if found.0 <= MAX_CHUNK_LINE => break found,
                     Ok(httparse::Status::Partial) if self.buffer.len() <= MAX_CHUNK_LINE => {}
                     _ => return Err(MessageError::Malformed("a chunk without its size")),
                 }
@@ -294,10 +298,11 @@ impl<R: Read> Reader<R> {
         let mut length = 0;
         loop {
             let line = loop {
-                if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let end = self.buffer.iter().position(|byte| *byte == b'\n');
+                if let Some(end) = end.filter(|end| *end < limits.head) {
                     break self.take(end + 1, limits)?;
                 }
-                if self.buffer.len() > limits.head {
+                if end.is_some() || self.buffer.len() > limits.head {
                     return Err(MessageError::TooLarge { what: "head", limit: limits.head });
                 }
                 if self.fill()? == 0 {

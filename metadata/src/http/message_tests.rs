@@ -99,6 +99,16 @@ fn more_than_the_limit_is_an_error_and_never_cut() {
     assert_eq!(error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n"), body);
     let fields = "X: y\r\n".repeat(60);
     assert_eq!(error(format!("HTTP/1.1 200 OK\r\n{fields}").as_bytes()), "the head has more than 256 bytes");
+    // Even where all of it has come at once.
+    assert_eq!(
+        error(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()),
+        "the head has more than 256 bytes"
+    );
+    let long = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;{}\r\na\r\n0\r\n\r\n",
+        "x".repeat(256)
+    );
+    assert_eq!(error(long.as_bytes()), "the answer is not HTTP: a chunk without its size");
     let endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
     let trailer = [endless.as_slice(), "X: y\r\n".repeat(99).as_bytes()].concat();
     assert_eq!(error(&trailer), "the head has more than 256 bytes");
