@@ -85,6 +85,20 @@ $(IMAGES)/.made-distro: $(DISTRO) | $(PKG)
 	@$(PKG) distro --out $(IMAGES) --cache $(TARGET)/debian
 	@touch $@
 
+# The host's side of a machine's vsock, for tests. Nothing is downloaded or
+# built again until its version changes.
+TOOLS := $(TARGET)/tools
+VHOST_VSOCK := 0.3.0
+VHOST := $(TOOLS)/.vhost-device-vsock-$(VHOST_VSOCK)
+.PHONY: tools
+tools: setup $(VHOST) ## Programs for tests that Debian does not have
+
+$(VHOST):
+	$(call say,installing vhost-device-vsock $(VHOST_VSOCK))
+	@cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build vhost-device-vsock --version $(VHOST_VSOCK)
+	@rm -rf $(TOOLS)/build
+	@touch $@
+
 DEMO := $(TARGET)/demo
 .PHONY: run
 run: setup $(DEMO)/demo-initrd.img ## Boot the demo image on this terminal; Ctrl-a x or `poweroff` ends it
@@ -112,7 +126,7 @@ unit: setup
 	$(call say,running unit tests)
 	@cargo test --workspace --exclude tests
 
-boots: images
+boots: images tools
 	$(call say,booting images in QEMU)
 	@RUST_LIB_BACKTRACE=0 cargo test -p tests
 
@@ -159,6 +173,12 @@ FUZZ_SECONDS ?= 60
 .PHONY: fuzz
 fuzz: setup ## Fuzz metadata's parsers, a minute each (FUZZ_SECONDS=60, TARGETS=...)
 	@metadata/fuzz/run $(FUZZ_SECONDS) $(TARGETS)
+
+.PHONY: bench-vsudd
+bench-vsudd: images tools ## Measure vsudd beside bare vsock sockets: target/bench/vsudd.json
+	@RUST_LIB_BACKTRACE=0 cargo build --quiet -p tests --bins
+	$(call say,measuring vsudd)
+	@RUST_LIB_BACKTRACE=0 cargo run --quiet -p tests --bin bench-vsudd
 
 .PHONY: clean
 clean: ## Remove everything built, keeping downloaded packages

@@ -50,6 +50,11 @@ impl Machine {
         self
     }
 
+    /// Its memory in MiB.
+    pub(crate) fn mebibytes(&self) -> u32 {
+        self.memory
+    }
+
     /// Adds a raw disk image as the next virtio disk: /dev/vda, /dev/vdb, …
     pub fn disk(mut self, image: &Path) -> Self {
         self.disks.push(image.to_owned());

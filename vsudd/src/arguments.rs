@@ -29,7 +29,7 @@ Joins vsock ports with unix sockets, both ways.
   -allow-uid UID,...|any          users that may connect to -outport sockets (root and our own)
   -max-connections N              at one time, for each -inport and -outport (4096)
   -retry TIME                     how long a connection waits for a target that is not there (3s)
-  -detach                         go to the background once everything is bound
+  -detach                         go to the background once everything is bound (not as PID 1); log to /dev/kmsg
   -pidfile FILE                   write the process number there
   -plan                           print what would be done and how it is confined; do nothing
   -v                              say more: each connection

@@ -7,6 +7,14 @@
 /// see docs/vsudd.md for what other sizes cost.
 pub const CAPACITY: usize = 256 * 1024;
 
+/// How much memory all buffers in use may take before new ones are small.
+/// Connections whose receivers are stuck keep theirs: without an end to it,
+/// whoever may connect could have all of a machine's memory.
+pub const PLENTY: usize = 16 * 1024 * 1024;
+
+/// How much a buffer holds when there are that many.
+pub const SMALL: usize = 4096;
+
 /// How many empty buffers are kept for the next use.
 const SPARE: usize = 4;
 
@@ -19,8 +27,8 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    fn new() -> Self {
-        Self { bytes: vec![0; CAPACITY].into_boxed_slice(), start: 0, end: 0 }
+    fn new(capacity: usize) -> Self {
+        Self { bytes: vec![0; capacity].into_boxed_slice(), start: 0, end: 0 }
     }
 
     /// Bytes still to be written.
@@ -79,19 +87,36 @@ impl Buffer {
 
 /// Empty buffers.
 #[derive(Debug, Default)]
-pub struct Pool(Vec<Buffer>);
+pub struct Pool {
+    spare: Vec<Buffer>,
+    /// What those in use take, in bytes.
+    used: usize,
+}
 
 impl Pool {
-    /// An empty buffer.
+    /// An empty buffer of full size, for messages, which have to fit.
     pub fn take(&mut self) -> Buffer {
-        self.0.pop().unwrap_or_else(Buffer::new)
+        let buffer = self.spare.pop().unwrap_or_else(|| Buffer::new(CAPACITY));
+        self.used += buffer.bytes.len();
+        buffer
+    }
+
+    /// An empty buffer for bytes, which go through one of any size: a small
+    /// one when much is in use.
+    pub fn take_any(&mut self) -> Buffer {
+        if self.used < PLENTY {
+            return self.take();
+        }
+        self.used += SMALL;
+        Buffer::new(SMALL)
     }
 
     /// Takes a buffer back.
     pub fn give(&mut self, mut buffer: Buffer) {
-        if self.0.len() < SPARE {
+        self.used -= buffer.bytes.len();
+        if self.spare.len() < SPARE && buffer.bytes.len() == CAPACITY {
             buffer.clear();
-            self.0.push(buffer);
+            self.spare.push(buffer);
         }
     }
 }
@@ -135,7 +160,17 @@ mod tests {
         let mut buffers: Vec<Buffer> = (0..SPARE + 3).map(|_| pool.take()).collect();
         buffers.iter_mut().for_each(|buffer| put(buffer, b"old"));
         buffers.into_iter().for_each(|buffer| pool.give(buffer));
-        assert_eq!(pool.0.len(), SPARE);
+        assert_eq!((pool.spare.len(), pool.used), (SPARE, 0));
         assert!(pool.take().is_empty());
+    }
+    #[test]
+    fn when_much_is_in_use_buffers_are_small() {
+        let mut pool = Pool::default();
+        let mut buffers: Vec<Buffer> = (0..PLENTY / CAPACITY).map(|_| pool.take_any()).collect();
+        assert_eq!(pool.take_any().room().len(), SMALL);
+        assert_eq!(pool.take().room().len(), CAPACITY, "a message has to fit");
+        pool.used = PLENTY;
+        pool.give(buffers.pop().unwrap());
+        assert_eq!(pool.take_any().room().len(), CAPACITY);
     }
 }

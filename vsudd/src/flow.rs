@@ -134,7 +134,11 @@ impl Flow {
         if self.held.is_none() && !self.readable {
             return Pause::Idle;
         }
-        let mut buffer = self.held.take().unwrap_or_else(|| pool.take());
+        let new = |pool: &mut Pool| match self.shape {
+            Shape::Bytes => pool.take_any(),
+            Shape::Pack | Shape::Unpack => pool.take(),
+        };
+        let mut buffer = self.held.take().unwrap_or_else(|| new(pool));
         let pause = self.run(&mut buffer, from, to);
         if buffer.is_empty() || matches!(pause, Pause::Ended(_)) {
             pool.give(buffer);

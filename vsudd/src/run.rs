@@ -33,7 +33,7 @@ pub enum Error {
     /// The pid file.
     #[error("-pidfile {0}: {1}; not started")]
     PidFile(String, io::Error),
-    /// daemon(3), or the kernel's log that takes the place of standard error.
+    /// daemon(3).
     #[error("-detach: {0}; not started")]
     Detach(io::Error),
     /// The confinement.
@@ -95,8 +95,7 @@ fn forward(arguments: &Arguments, log: &mut Log) -> Result<bool, Error> {
     // waits for the program to go to the background can see that it failed.
     let pidfile = arguments.pidfile.as_deref().map(open_pidfile).transpose()?;
     if arguments.detach {
-        log.to_kernel().map_err(Error::Detach)?;
-        daemon(true, false).map_err(|error| Error::Detach(error.into()))?;
+        detach(log)?;
     }
     if let (Some(mut file), Some(path)) = (pidfile, &arguments.pidfile) {
         write!(file, "{}", std::process::id()).map_err(|error| pidfile_error(path, error))?;
@@ -105,6 +104,23 @@ fn forward(arguments: &Arguments, log: &mut Log) -> Result<bool, Error> {
     let confined = policy.apply().map_err(Error::Confine)?;
     log.detail(format_args!("{confined}"));
     engine.run(&mut tasks).map_err(Error::Loop)
+}
+
+/// Lets go of whoever started the program. What it says goes to the kernel's
+/// log from now on, or where there is none, as in most containers, still to
+/// standard error.
+///
+/// The first process of a container stays what it is: with it the container
+/// would end. LinuxKit's program never leaves its place either.
+fn detach(log: &mut Log) -> Result<(), Error> {
+    let kernel = log.to_kernel();
+    if let Err(error) = &kernel {
+        log.line(format_args!("-detach: /dev/kmsg: {error}; still to standard error"));
+    }
+    if std::process::id() != 1 {
+        daemon(true, kernel.is_err()).map_err(|error| Error::Detach(error.into()))?;
+    }
+    Ok(())
 }
 
 /// Binds every rule that can be bound. One that cannot be stops no other.

@@ -118,6 +118,7 @@ fn labels_give_the_containers_linuxkit_gives() {
     assert!(metadata.config.root.readonly);
     assert_eq!(vsudd.config.process.args, ["/vsudd"]);
     assert!(!vsudd.config.root.readonly);
+    assert!(vsudd.config.mounts.iter().any(|mount| mount.source == "/run" && mount.destination == "/run"));
 
     // A read-only root must have every mount point.
     let inputs = Inputs { bin: dir.path(), busybox: Path::new(""), architecture: "amd64" };

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use vsudd::buffer::{PLENTY, SMALL};
+
 use crate::Case;
 use crate::fixture::{Fixture, Noise, echo, read_all, round_trip, until};
 
 pub const CASES: &[Case] = &[
-    ("ten_thousand_connections_leave_nothing_behind", ten_thousand),
+    ("many_connections_leave_nothing_behind", many),
     ("a_thousand_idle_connections_cost_little", thousand_idle),
     ("stuck_connections_hold_up_no_other", stuck),
     ("a_connection_that_never_pauses_holds_up_no_other", greedy),
@@ -20,7 +22,7 @@ pub const CASES: &[Case] = &[
     ("many_at_once_while_the_target_restarts", restarts),
 ];
 
-fn ten_thousand(fixture: &Fixture) {
+fn many(fixture: &Fixture) {
     fixture.serve(echo);
     let (vsudd, port) = fixture.forward(&[]);
     let some = |count: usize| {
@@ -42,9 +44,12 @@ fn ten_thousand(fixture: &Fixture) {
         (vsudd.descriptors(), vsudd.private_memory())
     };
     let before = quiet("the first to end");
-    some(10_000);
+    // Fewer where a machine is emulated.
+    let count = std::env::var("VSUDD_CONNECTIONS").map_or(10_000, |count| count.parse().unwrap());
+    some(count);
     let after = quiet("all to end");
-    assert_eq!(vsudd.lines("connection closed").len(), 10_200);
+    println!("    {count} connections: from {before:?} to {after:?} (descriptors, KiB of private memory)");
+    assert_eq!(vsudd.lines("connection closed").len(), 200 + count);
     assert_eq!(before.0, after.0, "descriptors");
     assert!(after.1 <= before.1 + 64, "private memory grew from {} to {} KiB", before.1, after.1);
 }
@@ -67,6 +72,9 @@ fn thousand_idle(fixture: &Fixture) {
     clients.iter().for_each(round_trip);
 }
 
+/// More than there are buffers of full size.
+const STUCK: u64 = 100;
+
 fn stuck(fixture: &Fixture) {
     // Says what it is first; reads nothing if it is to be stuck.
     fixture.serve(|mut stream| {
@@ -79,21 +87,25 @@ fn stuck(fixture: &Fixture) {
     });
     let (vsudd, port) = fixture.forward(&[]);
     let mut held = Vec::new();
-    for _ in 0..50 {
+    let noise = Noise::new(5).bytes(100_000);
+    for _ in 0..STUCK {
         let mut client = fixture.connect(port);
         client.write_all(b"s").unwrap();
         client.set_nonblocking(true).unwrap();
-        let noise = Noise::new(5).bytes(100_000);
-        let start = Instant::now();
         // Until nobody takes anything any more.
-        while start.elapsed() < Duration::from_millis(100) {
-            let _ = client.write(&noise);
+        let mut refusals = 0;
+        while refusals < 10 {
+            if client.write(&noise).is_err() {
+                refusals += 1;
+                thread::sleep(Duration::from_millis(2));
+            }
         }
         held.push(client);
     }
     let memory = vsudd.private_memory();
-    println!("    50 stuck connections: {memory} KiB of private memory");
-    assert!(memory < 50 * 300 + 2048, "a buffer each at most: {memory} KiB");
+    println!("    {STUCK} stuck connections: {memory} KiB of private memory");
+    // A buffer each, and small ones when there are many.
+    assert!(memory < (PLENTY as u64 + STUCK * SMALL as u64) / 1024 + 2048, "{memory} KiB");
     for _ in 0..20 {
         let mut client = fixture.connect(port);
         client.write_all(b"e").unwrap();
@@ -113,7 +125,9 @@ fn stuck(fixture: &Fixture) {
 fn greedy(fixture: &Fixture) {
     fixture.serve(|mut stream| {
         let mut kind = [0];
-        stream.read_exact(&mut kind).unwrap();
+        if stream.read_exact(&mut kind).is_err() {
+            return;
+        }
         if &kind == b"g" {
             std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
         } else {

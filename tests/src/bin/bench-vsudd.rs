@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `make bench-vsudd`: what a forwarder costs. Every figure is taken beside
+//! the same of a bare vsock socket, in turns, in one machine; prints a table
+//! and writes `target/bench/vsudd.json`. It fails where a goal is missed.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use pkg::tree::Content;
+use serde_json::{Value, json};
+use tests::image::Image;
+use tests::load::{Place, bench};
+use tests::paths;
+use tests::samples::yaml;
+use tests::slots::Slot;
+use tests::vhost::Device;
+use tests::vm::Vm;
+
+const SERVICES: &str = "
+services:
+  - name: vsudd
+    image: lkinit/vsudd
+    binds: ['/run:/run']
+    runtime:
+      mkdir: [/run/load]
+    command: [/vsudd, -inport, '5000:unix:/run/load/streams', -inport, '5001:unix:/run/load/bytes',
+      -outport, '/run/load/out:5100:local', -retry, 20s]
+";
+
+/// What serves behind vsudd, and bare.
+const SERVERS: &[&str] = &[
+    "serve unix:/run/load/streams vsock:1:5100",
+    "serve-bytes unix:/run/load/bytes",
+    "serve-bytes vsock:1:5101",
+];
+
+/// One figure: bare and forwarded, and what the forwarded one is meant to be,
+/// as a part of the bare one.
+struct Figure {
+    name: &'static str,
+    unit: &'static str,
+    goal: Option<f64>,
+    bare: Vec<f64>,
+    forwarded: Vec<f64>,
+}
+
+impl Figure {
+    fn ratio(&self) -> f64 {
+        median(&self.forwarded) / median(&self.bare)
+    }
+
+    fn line(&self) -> String {
+        let goal = self.goal.map_or_else(String::new, |goal| format!(">= {goal}"));
+        let (bare, forwarded) = (median(&self.bare), median(&self.forwarded));
+        let Self { name, unit, .. } = self;
+        format!("{name:36} {bare:>9.1} {forwarded:>9.1} {unit:6} {:>6.2}  {goal}", self.ratio())
+    }
+
+    fn json(&self) -> Value {
+        let Self { name, unit, goal, bare, forwarded } = self;
+        json!({ "name": name, "unit": unit, "goal": goal, "ratio": self.ratio(), "bare": bare, "forwarded": forwarded })
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// How many rounds, and how much in each.
+struct Size {
+    rounds: u32,
+    mebibytes: u64,
+    connects: u32,
+}
+
+fn main() -> Result<()> {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let size = Size {
+        rounds: number("ROUNDS", 5) as u32,
+        mebibytes: number("MIB", 192),
+        connects: number("CONNECTS", 400) as u32,
+    };
+    let name = "bench-vsudd";
+    let device = Device::start(name)?;
+    let image = Image::new(&yaml(&["lkinit/init", "lkinit/crun"], SERVICES))?.change(|root| {
+        root.file("opt/vsock-load", 0o755, Content::from_path(load()?.as_ref())?)
+    })?;
+    let program = paths::target().join("x86_64-unknown-linux-gnu/guest/vsudd");
+    let bytes = fs::metadata(&program).with_context(|| program.display().to_string())?.len();
+    let machine = device.attach(image.machine(name)?.append("lkinit.engine=direct"));
+    let (mut figures, mut idle) = (Vec::new(), 0);
+    Vm::run_in(Slot::take_all()?, name, machine, |vm| {
+        vm.expect(r"^lkinit: .* service vsudd: running")?;
+        for server in SERVERS {
+            vm.sh(&format!("/opt/vsock-load {server} >/dev/null 2>&1 &"))?;
+        }
+        figures = measure(vm, &device, &size)?;
+        let pid = vm.sh("pidof vsudd")?;
+        let text = vm.sh(&format!("/opt/vsock-load idle vsock:1:5000 1000 {}", pid.trim()))?;
+        let private = text.split_whitespace().find_map(|word| word.strip_prefix("private="));
+        idle = private.context(text.clone())?.parse()?;
+        Ok(())
+    })?;
+    report(&figures, idle, bytes)
+}
+
+/// The load program beside this one.
+fn load() -> Result<String> {
+    let here = std::env::current_exe()?;
+    let load = here.with_file_name("vsock-load");
+    ensure!(load.exists(), "{} is missing: cargo build -p tests", load.display());
+    Ok(load.display().to_string())
+}
+
+fn measure(vm: &mut Vm, device: &Device, size: &Size) -> Result<Vec<Figure>> {
+    let bytes = size.mebibytes << 20;
+    let inside = |vm: &mut Vm, place: &str, what: &str, count: u64| -> Result<f64> {
+        Ok(vm.sh(&format!("/opt/vsock-load bench {place} {what} {count}"))?.trim().parse()?)
+    };
+    let mebibytes = |rate: f64| rate / f64::from(1 << 20);
+    let figure = |name, unit, goal| Figure { name, unit, goal, bare: Vec::new(), forwarded: Vec::new() };
+    let mut figures = vec![
+        figure("loopback, one stream in", "MiB/s", Some(0.45)),
+        figure("loopback, one stream out of a target", "MiB/s", Some(0.45)),
+        figure("loopback, outward stream", "MiB/s", None),
+        figure("loopback, connections in a row", "1/s", Some(0.45)),
+        figure("host to guest, one stream", "MiB/s", Some(0.7)),
+        figure("guest to host, one stream", "MiB/s", None),
+        figure("from the host, connections in a row", "1/s", None),
+    ];
+    let (bare, inward) = ("vsock:1:5100", "vsock:1:5000");
+    // The first of everything is not counted.
+    for round in 0..=size.rounds {
+        let mut figures = figures.iter_mut();
+        let mut take = |bare: f64, forwarded: f64| {
+            if let Some(figure) = figures.next().filter(|_| round > 0) {
+                figure.bare.push(bare);
+                figure.forwarded.push(forwarded);
+            }
+        };
+        let bytes = if round == 0 { bytes / 8 } else { bytes };
+        for (way, via) in [("to", inward), ("from", inward), ("to", "unix:/run/load/out")] {
+            take(
+                mebibytes(inside(vm, bare, way, bytes)?),
+                mebibytes(inside(vm, via, way, bytes)?),
+            );
+        }
+        let count = u64::from(size.connects);
+        take(
+            inside(vm, "vsock:1:5101", "connects", count)?,
+            inside(vm, "vsock:1:5001", "connects", count)?,
+        );
+        let rate = |place: &Place, back| anyhow::Ok(mebibytes(bench::stream(place, bytes, back)?));
+        let (bare, via) = (device.guest(5100), device.guest(5000));
+        take(rate(&bare, false)?, rate(&via, false)?);
+        take(rate(&bare, true)?, rate(&via, true)?);
+        let count = size.connects / 2;
+        let (bare, via) = (device.guest(5101), device.guest(5001));
+        take(bench::connects(&bare, count)?, bench::connects(&via, count)?);
+        eprintln!("round {round} of {}", size.rounds);
+    }
+    Ok(figures)
+}
+
+fn report(figures: &[Figure], idle: u64, program: u64) -> Result<()> {
+    println!("{:36} {:>9} {:>9} {:6} {:>6}  goal", "median", "bare", "vsudd", "", "ratio");
+    figures.iter().for_each(|figure| println!("{}", figure.line()));
+    println!("{:36} {:>19} {:6} {:>6}  <= 4096", "1000 idle connections, private", idle, "KiB", "");
+    println!("{:36} {:>19} {:6} {:>6}  <= 1677721", "the program", program, "bytes", "");
+    let folder = paths::target().join("bench");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join("vsudd.json");
+    let all = json!({
+        "figures": figures.iter().map(Figure::json).collect::<Vec<_>>(),
+        "idle_private_kib": { "value": idle, "goal": 4096 },
+        "program_bytes": { "value": program, "goal": 1_677_721 },
+    });
+    fs::write(&path, format!("{all:#}\n"))?;
+    println!("Every round: {}", path.display());
+    let missed = figures.iter().filter(|figure| figure.goal.is_some_and(|goal| figure.ratio() < goal));
+    let mut missed: Vec<&str> = missed.map(|figure| figure.name).collect();
+    if idle > 4096 {
+        missed.push("idle connections");
+    }
+    if program > 1_677_721 {
+        missed.push("the program's size");
+    }
+    ensure!(missed.is_empty(), "goals missed: {}", missed.join("; "));
+    Ok(())
+}
