@@ -174,6 +174,12 @@ FUZZ_SECONDS ?= 60
 fuzz: setup ## Fuzz metadata's parsers, a minute each (FUZZ_SECONDS=60, TARGETS=...)
 	@metadata/fuzz/run $(FUZZ_SECONDS) $(TARGETS)
 
+SOAK ?= 20
+.PHONY: soak
+soak: images tools ## The long tests: many more rounds (SOAK=20)
+	$(call say,$(SOAK) rounds of each long test)
+	@LKINIT_SOAK=$(SOAK) RUST_LIB_BACKTRACE=0 cargo test -p tests --test vsock -- --nocapture
+
 .PHONY: bench-vsudd
 bench-vsudd: images tools ## Measure vsudd beside bare vsock sockets: target/bench/vsudd.json
 	@RUST_LIB_BACKTRACE=0 cargo build --quiet -p tests --bins

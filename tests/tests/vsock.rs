@@ -2,7 +2,8 @@
 //! vsudd as a service of a booted image: over vsock's loopback inside the
 //! machine, and between the machine and its host.
 //!
-//! `LKINIT_SOAK=N` makes N of every count of connections.
+//! `LKINIT_SOAK=N` makes N times as many connections of everything, and 500 N
+//! of those that are to leave nothing behind (`make soak`: 10,000).
 
 use std::fs;
 use std::io::Read as _;
@@ -29,12 +30,15 @@ const DIRECT: &[&str] = &["lkinit/init", "lkinit/crun"];
 /// How long something takes at most that takes an instant.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What is forwarded to, in a service of its own that can be restarted.
+/// What is forwarded to, in a service of its own that can be restarted; it
+/// ends as in a crash.
 const TARGET: &str = "
   - name: target
     image: lkinit/busybox
     binds: ['/run:/run', '/opt:/opt']
     command: [/opt/vsock-load, serve, 'unix:/run/load/target', 'vsock:1:5001']
+    annotations:
+      lkinit.stop-signal: SIGKILL
 ";
 
 /// A vsudd without a PID namespace of its own is like any program; this one
@@ -65,9 +69,9 @@ services:
       -outport, '/run/load/out:6000', -ready, '6001', -syslog, '6002:/run/load/log', -retry, 20s]
 ";
 
-/// How many connections, where a test in a hurry makes `few`.
-fn count(few: u32) -> u32 {
-    std::env::var("LKINIT_SOAK").ok().and_then(|count| count.parse().ok()).unwrap_or(few)
+/// How many times as much as a test in a hurry does.
+fn soak() -> u32 {
+    std::env::var("LKINIT_SOAK").ok().and_then(|count| count.parse().ok()).unwrap_or(1)
 }
 
 /// An image with vsudd, these services, and the programs that load it.
@@ -95,7 +99,8 @@ fn number(text: &str, name: &str) -> Result<u64> {
 /// The process of the service `name`, once there is one.
 fn pid(vm: &mut Vm, name: &str) -> Result<String> {
     let status = vm.sh("service status")?;
-    let line = status.lines().find(|line| line.split_whitespace().next() == Some(name)).context(status.clone())?;
+    let line =
+        status.lines().find(|line| line.split_whitespace().next() == Some(name)).context(status.clone())?;
     // The process is the program itself: its end is the service's.
     let pids = vm.sh(&format!("for p in $(pidof {name}); do echo $p; done"))?;
     let mut pids = pids.split_whitespace();
@@ -111,20 +116,28 @@ fn vsudd_forwards_over_loopback_as_a_service() -> Result<()> {
         for _ in 0..3 {
             vm.expect(r"^lkinit: .* service (vsudd|detached|target): running")?;
         }
+        settled(vm, &["vsock:1:5000", "unix:/run/load/out", "vsock:1:5010"])?;
         vm.check("it is confined", confined);
         vm.check("in, with ends of all kinds", |vm| whole(vm, "vsock:1:5000"));
         vm.check("out, with ends of all kinds", |vm| whole(vm, "unix:/run/load/out"));
         vm.check("detached, by a GUID", |vm| {
-            ensure!(vm.sh("cat /run/detached.pid")?.trim() == "1", "it is the first of its own namespace");
+            // The first of its own namespace: it may not leave its place.
+            let pid = vm.sh("cat /run/detached.pid")?;
+            ensure!(pid == "1", "the pid file says {pid:?}");
             whole(vm, "vsock:1:5010")
         });
         vm.check("each way a connection ends", cases);
-        vm.check("nothing is left behind", left_behind);
-        vm.check("a thousand idle connections", idle);
         vm.check("while services restart", restarts);
         vm.check("after it was killed", killed);
         Ok(())
     })
+}
+
+/// Waits until every place serves: a service runs a while before its socket
+/// does, and the first socket of a kind waits for the kernel's modules.
+fn settled(vm: &mut Vm, places: &[&str]) -> Result<()> {
+    let once = "until /opt/vsock-load stress $place 1 1 10 | grep -q whole=1; do sleep 0.2; done";
+    vm.sh(&format!("for place in {}; do {once}; done", places.join(" "))).map(drop)
 }
 
 /// The state of the service's own process, as the kernel has it.
@@ -144,7 +157,7 @@ fn confined(vm: &mut Vm) -> Result<()> {
 
 /// Connections of all kinds to a place, none of which may break.
 fn whole(vm: &mut Vm, place: &str) -> Result<()> {
-    let connections = count(100);
+    let connections = 100 * soak();
     let outcome = vm.sh(&format!("/opt/vsock-load stress {place} {connections} 8 400000"))?;
     eprintln!("    {connections} connections to {place}: {}", outcome.trim());
     ensure!(number(&outcome, "broken")? == 0, "{outcome}");
@@ -156,9 +169,20 @@ fn whole(vm: &mut Vm, place: &str) -> Result<()> {
 /// The tests of `vsudd/tests/forwarding`, which elsewhere run over unix
 /// sockets, with this image's program over vsock.
 fn cases(vm: &mut Vm) -> Result<()> {
-    let program = vm.sh("ls /containers/services/vsudd/lower/vsudd /containers/services/vsudd/rootfs/vsudd 2>/dev/null | head -n 1")?;
-    let run = format!("VSUDD_ON_VSOCK={} VSUDD_CONNECTIONS={} /opt/forwarding", program.trim(), count(300));
-    let output = vm.try_sh(&run)?;
+    // A copy of the tests is run as another user; not from /tmp, which is noexec.
+    vm.sh("mount -t tmpfs cases /mnt")?;
+    forwarding(vm, 300, "")?;
+    match soak() {
+        1 => Ok(()),
+        times => forwarding(vm, 500 * times, "many_connections"),
+    }
+}
+
+/// Those with this in their name, one of which makes so many connections.
+fn forwarding(vm: &mut Vm, connections: u32, filter: &str) -> Result<()> {
+    let program = vm.sh("ls /containers/services/vsudd/*/vsudd | head -n 1")?;
+    let on = format!("VSUDD_ON_VSOCK={} VSUDD_CONNECTIONS={connections}", program.trim());
+    let output = vm.try_sh(&format!("TMPDIR=/mnt {on} /opt/forwarding {filter}"))?;
     let shown = output.text.lines().filter(|line| line.starts_with("test ") || line.starts_with("    "));
     shown.for_each(|line| eprintln!("    {line}"));
     ensure!(output.status == 0 && output.text.contains(" 0 failed"), "{}", output.text);
@@ -166,41 +190,9 @@ fn cases(vm: &mut Vm) -> Result<()> {
     Ok(())
 }
 
-/// Descriptors, and private memory in KiB.
-fn held(vm: &mut Vm, pid: &str) -> Result<(u64, u64)> {
-    let text = vm.sh(&format!(
-        "echo descriptors=$(ls /proc/{pid}/fd | wc -l); \
-         echo private=$(grep ^Private_ /proc/{pid}/smaps_rollup | tr -s ' ' | cut -d ' ' -f 2 | paste -sd+ | sed 's/.*/echo $((&))/' | sh)"
-    ))?;
-    Ok((number(&text, "descriptors")?, number(&text, "private")?))
-}
-
-fn left_behind(vm: &mut Vm) -> Result<()> {
-    let pid = pid(vm, "vsudd")?;
-    let connections = count(500);
-    let stress = format!("/opt/vsock-load stress vsock:1:5000 {connections} 1 200");
-    vm.sh(&stress)?;
-    let before = held(vm, &pid)?;
-    vm.sh(&stress)?;
-    let after = held(vm, &pid)?;
-    eprintln!("    {connections} connections: from {before:?} to {after:?} (descriptors, KiB)");
-    ensure!(before.0 == after.0, "descriptors: {before:?}, {after:?}");
-    ensure!(after.1 <= before.1 + 64, "private memory: {before:?}, {after:?}");
-    Ok(())
-}
-
-fn idle(vm: &mut Vm) -> Result<()> {
-    let pid = pid(vm, "vsudd")?;
-    let text = vm.sh(&format!("/opt/vsock-load idle vsock:1:5000 1000 {pid}"))?;
-    eprintln!("    {}", text.trim());
-    ensure!(number(&text, "descriptors")? >= 2000, "{text}");
-    ensure!(number(&text, "private")? <= 4096, "{text}");
-    Ok(())
-}
-
 /// Whatever ends, no byte is wrong, and everything works again afterwards.
 fn restarts(vm: &mut Vm) -> Result<()> {
-    let connections = count(300);
+    let connections = 300 * soak();
     let load = |place: &str, file: &str| {
         format!("/opt/vsock-load stress {place} {connections} 4 100000 >/run/{file} 2>&1 &")
     };
@@ -222,7 +214,9 @@ fn restarts(vm: &mut Vm) -> Result<()> {
 fn killed(vm: &mut Vm) -> Result<()> {
     let before = pid(vm, "vsudd")?;
     vm.sh(&format!("kill -9 {before}"))?;
+    vm.expect(r"^lkinit: .* service vsudd: failed: exit status 137")?;
     vm.expect(r"^lkinit: .* service vsudd: running")?;
+    settled(vm, &["vsock:1:5000"])?;
     ensure!(pid(vm, "vsudd")? != before);
     whole(vm, "vsock:1:5000")
 }
@@ -270,7 +264,7 @@ fn host(device: &Device, port: u32) -> Result<mpsc::Receiver<Vec<u8>>> {
 
 fn from_host(device: &Device) -> Result<()> {
     let guest = device.guest(5000);
-    let plan = Plan { connections: count(100), at_once: 4, most: 400_000, ends: false };
+    let plan = Plan { connections: 100 * soak(), at_once: 4, most: 400_000, ends: false };
     let outcome = stress(&guest, plan)?;
     eprintln!("    {} connections: {outcome}", plan.connections);
     ensure!(outcome.whole == plan.connections, "{outcome}");
@@ -286,8 +280,9 @@ fn from_host(device: &Device) -> Result<()> {
 fn to_host(vm: &mut Vm, device: &Device) -> Result<()> {
     let listener = device.host(6000).listen()?;
     thread::spawn(move || serve::serve_on(&listener));
-    let connections = count(100);
-    let outcome = vm.sh(&format!("/opt/vsock-load stress unix:/run/load/out {connections} 4 400000 whole"))?;
+    let connections = 100 * soak();
+    let outcome =
+        vm.sh(&format!("/opt/vsock-load stress unix:/run/load/out {connections} 4 400000 whole"))?;
     eprintln!("    {connections} connections: {}", outcome.trim());
     ensure!(number(&outcome, "whole")? == u64::from(connections), "{outcome}");
     Ok(())
@@ -312,7 +307,8 @@ fn containerd(device: &Device) -> Result<()> {
         ensure!(tasks.lines().any(|line| line.starts_with(name) && line.contains("RUNNING")), "{tasks}");
     }
     // More than fits into one message of any layer: content there and back.
-    let blob: Vec<u8> = (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let blob: Vec<u8> =
+        (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     fs::write(device.folder().join("blob"), &blob)?;
     let script = "\"$0\" --address containerd.sock content ingest --expected-size 3000000 blob <blob && \
         \"$0\" --address containerd.sock content ls -q";

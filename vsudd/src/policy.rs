@@ -11,6 +11,7 @@ use crate::rule::Rule;
 /// Moving bytes and waiting. Sockets can be made of the families that every
 /// rule may need; nothing can be bound or opened.
 const FORWARD: &[Syscall] = init::syscalls![
+    SYS_sched_yield,
     SYS_epoll_ctl,
     SYS_epoll_pwait,
     #[cfg(target_arch = "x86_64")]

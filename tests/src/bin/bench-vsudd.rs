@@ -86,9 +86,8 @@ fn main() -> Result<()> {
     };
     let name = "bench-vsudd";
     let device = Device::start(name)?;
-    let image = Image::new(&yaml(&["lkinit/init", "lkinit/crun"], SERVICES))?.change(|root| {
-        root.file("opt/vsock-load", 0o755, Content::from_path(load()?.as_ref())?)
-    })?;
+    let image = Image::new(&yaml(&["lkinit/init", "lkinit/crun"], SERVICES))?
+        .change(|root| root.file("opt/vsock-load", 0o755, Content::from_path(load()?.as_ref())?))?;
     let program = paths::target().join("x86_64-unknown-linux-gnu/guest/vsudd");
     let bytes = fs::metadata(&program).with_context(|| program.display().to_string())?.len();
     let machine = device.attach(image.machine(name)?.append("lkinit.engine=direct"));
@@ -144,16 +143,10 @@ fn measure(vm: &mut Vm, device: &Device, size: &Size) -> Result<Vec<Figure>> {
         };
         let bytes = if round == 0 { bytes / 8 } else { bytes };
         for (way, via) in [("to", inward), ("from", inward), ("to", "unix:/run/load/out")] {
-            take(
-                mebibytes(inside(vm, bare, way, bytes)?),
-                mebibytes(inside(vm, via, way, bytes)?),
-            );
+            take(mebibytes(inside(vm, bare, way, bytes)?), mebibytes(inside(vm, via, way, bytes)?));
         }
         let count = u64::from(size.connects);
-        take(
-            inside(vm, "vsock:1:5101", "connects", count)?,
-            inside(vm, "vsock:1:5001", "connects", count)?,
-        );
+        take(inside(vm, "vsock:1:5101", "connects", count)?, inside(vm, "vsock:1:5001", "connects", count)?);
         let rate = |place: &Place, back| anyhow::Ok(mebibytes(bench::stream(place, bytes, back)?));
         let (bare, via) = (device.guest(5100), device.guest(5000));
         take(rate(&bare, false)?, rate(&via, false)?);

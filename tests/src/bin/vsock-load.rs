@@ -7,12 +7,14 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 use tests::load::client::{Plan, idle, stress};
+use tests::load::forward::{Means, forward};
 use tests::load::serve::{serve, serve_bytes};
 use tests::load::{Place, bench};
 
 const USAGE: &str = "usage: vsock-load COMMAND
   serve PLACE...                          serve, each place in a thread of its own
   serve-bytes PLACE                       one byte and its echo, one connection after the other
+  forward PLACE PLACE buffer|pipe BYTES   the plainest forwarders, to compare with
   stress PLACE CONNECTIONS AT-ONCE MOST [whole]
                                           with whole: no half-closes and no abandoned connections
   idle PLACE COUNT PID                    keep connections; what that process then has
@@ -36,6 +38,10 @@ fn main() -> Result<()> {
             })
         }
         ["serve-bytes", place] => Ok(serve_bytes(&place.parse()?)?),
+        ["forward", from, to, means @ ("buffer" | "pipe"), size] => {
+            let means = if *means == "pipe" { Means::Pipe } else { Means::Buffer };
+            Ok(forward(&from.parse()?, &to.parse()?, means(size.parse()?))?)
+        }
         ["stress", place, connections, at_once, most, rest @ ..] => {
             let plan = Plan {
                 connections: connections.parse()?,
@@ -47,7 +53,8 @@ fn main() -> Result<()> {
             Ok(())
         }
         ["idle", place, count, pid] => {
-            let status = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).context("no such process");
+            let status =
+                |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).context("no such process");
             idle(&place.parse()?, count.parse()?, || {
                 let private: u64 = status("smaps_rollup")?
                     .lines()

@@ -9,6 +9,7 @@
 
 pub mod bench;
 pub mod client;
+pub mod forward;
 pub mod pattern;
 pub mod place;
 pub mod serve;
