@@ -27,11 +27,15 @@ services:
       -outport, '/run/load/out:5100:local', -retry, 20s]
 ";
 
-/// What serves behind vsudd, and bare.
+/// What serves behind vsudd, and bare; and the plainest forwarders, which show
+/// what a buffer and what splice(2) come to.
 const SERVERS: &[&str] = &[
     "serve unix:/run/load/streams vsock:1:5100",
     "serve-bytes unix:/run/load/bytes",
     "serve-bytes vsock:1:5101",
+    "forward vsock:1:5200 unix:/run/load/streams buffer 262144",
+    "forward vsock:1:5201 unix:/run/load/streams pipe 1048576",
+    "forward vsock:1:5202 unix:/run/load/bytes buffer 65536",
 ];
 
 /// One figure: bare and forwarded, and what the forwarded one is meant to be,
@@ -45,15 +49,18 @@ struct Figure {
 }
 
 impl Figure {
+    /// The median of the rounds' own ratios: the two of a round are taken one
+    /// after the other, and whatever else the host does meets both.
     fn ratio(&self) -> f64 {
-        median(&self.forwarded) / median(&self.bare)
+        let ratios = self.bare.iter().zip(&self.forwarded).map(|(bare, forwarded)| forwarded / bare);
+        median(&ratios.collect::<Vec<_>>())
     }
 
     fn line(&self) -> String {
         let goal = self.goal.map_or_else(String::new, |goal| format!(">= {goal}"));
         let (bare, forwarded) = (median(&self.bare), median(&self.forwarded));
         let Self { name, unit, .. } = self;
-        format!("{name:36} {bare:>9.1} {forwarded:>9.1} {unit:6} {:>6.2}  {goal}", self.ratio())
+        format!("{name:39} {bare:>9.1} {forwarded:>9.1} {unit:6} {:>6.2}  {goal}", self.ratio())
     }
 
     fn json(&self) -> Value {
@@ -80,9 +87,9 @@ fn main() -> Result<()> {
         std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
     };
     let size = Size {
-        rounds: number("ROUNDS", 5) as u32,
-        mebibytes: number("MIB", 192),
-        connects: number("CONNECTS", 400) as u32,
+        rounds: number("ROUNDS", 7) as u32,
+        mebibytes: number("MIB", 64),
+        connects: number("CONNECTS", 200) as u32,
     };
     let name = "bench-vsudd";
     let device = Device::start(name)?;
@@ -126,12 +133,17 @@ fn measure(vm: &mut Vm, device: &Device, size: &Size) -> Result<Vec<Figure>> {
         figure("loopback, one stream in", "MiB/s", Some(0.45)),
         figure("loopback, one stream out of a target", "MiB/s", Some(0.45)),
         figure("loopback, outward stream", "MiB/s", None),
+        figure("plain, 256 KiB buffer, stream in", "MiB/s", None),
+        figure("plain, splice(2), stream in", "MiB/s", None),
+        figure("plain, 256 KiB buffer, out of a target", "MiB/s", None),
+        figure("plain, splice(2), out of a target", "MiB/s", None),
         figure("loopback, connections in a row", "1/s", Some(0.45)),
+        figure("plain, two threads a connection", "1/s", None),
         figure("host to guest, one stream", "MiB/s", Some(0.7)),
         figure("guest to host, one stream", "MiB/s", None),
         figure("from the host, connections in a row", "1/s", None),
     ];
-    let (bare, inward) = ("vsock:1:5100", "vsock:1:5000");
+    let bare = "vsock:1:5100";
     // The first of everything is not counted.
     for round in 0..=size.rounds {
         let mut figures = figures.iter_mut();
@@ -142,11 +154,21 @@ fn measure(vm: &mut Vm, device: &Device, size: &Size) -> Result<Vec<Figure>> {
             }
         };
         let bytes = if round == 0 { bytes / 8 } else { bytes };
-        for (way, via) in [("to", inward), ("from", inward), ("to", "unix:/run/load/out")] {
+        for (way, via) in [
+            ("to", "vsock:1:5000"),
+            ("from", "vsock:1:5000"),
+            ("to", "unix:/run/load/out"),
+            ("to", "vsock:1:5200"),
+            ("to", "vsock:1:5201"),
+            ("from", "vsock:1:5200"),
+            ("from", "vsock:1:5201"),
+        ] {
             take(mebibytes(inside(vm, bare, way, bytes)?), mebibytes(inside(vm, via, way, bytes)?));
         }
         let count = u64::from(size.connects);
-        take(inside(vm, "vsock:1:5101", "connects", count)?, inside(vm, "vsock:1:5001", "connects", count)?);
+        for via in ["vsock:1:5001", "vsock:1:5202"] {
+            take(inside(vm, "vsock:1:5101", "connects", count)?, inside(vm, via, "connects", count)?);
+        }
         let rate = |place: &Place, back| anyhow::Ok(mebibytes(bench::stream(place, bytes, back)?));
         let (bare, via) = (device.guest(5100), device.guest(5000));
         take(rate(&bare, false)?, rate(&via, false)?);
@@ -160,10 +182,10 @@ fn measure(vm: &mut Vm, device: &Device, size: &Size) -> Result<Vec<Figure>> {
 }
 
 fn report(figures: &[Figure], idle: u64, program: u64) -> Result<()> {
-    println!("{:36} {:>9} {:>9} {:6} {:>6}  goal", "median", "bare", "vsudd", "", "ratio");
+    println!("{:39} {:>9} {:>9} {:6} {:>6}  goal", "median", "bare", "vsudd", "", "ratio");
     figures.iter().for_each(|figure| println!("{}", figure.line()));
-    println!("{:36} {:>19} {:6} {:>6}  <= 4096", "1000 idle connections, private", idle, "KiB", "");
-    println!("{:36} {:>19} {:6} {:>6}  <= 1677721", "the program", program, "bytes", "");
+    println!("{:39} {:>19} {:6} {:>6}  <= 4096", "1000 idle connections, private", idle, "KiB", "");
+    println!("{:39} {:>19} {:6} {:>6}  <= 1677721", "the program", program, "bytes", "");
     let folder = paths::target().join("bench");
     fs::create_dir_all(&folder)?;
     let path = folder.join("vsudd.json");

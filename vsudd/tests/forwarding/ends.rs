@@ -204,29 +204,43 @@ fn streamer(socket: impl Into<OwnedFd>) -> Child {
     Command::new("/bin/sh").args(["-c", "exec cat /dev/zero >&0"]).stdin(Stdio::from(socket)).spawn().unwrap()
 }
 
-fn kill_in_the_middle(mut process: Child) {
-    thread::sleep(Duration::from_millis(100));
+fn kill(mut process: Child) {
     process.kill().unwrap();
     process.wait().unwrap();
 }
 
 fn client_killed(fixture: &Fixture) {
-    let target = fixture.serve_one(read_all);
+    let (begun, has_begun) = mpsc::channel();
+    let target = fixture.serve_one(move |mut stream| {
+        let mut first = [1];
+        stream.read_exact(&mut first).unwrap();
+        begun.send(()).unwrap();
+        [&first[..], &read_all(stream)].concat()
+    });
     let (vsudd, port) = fixture.forward(&[]);
-    kill_in_the_middle(streamer(fixture.connect(port)));
-    let got = target.join().unwrap();
-    assert!(!got.is_empty() && got.iter().all(|byte| *byte == 0));
+    let process = streamer(fixture.connect(port));
+    has_begun.recv().unwrap();
+    kill(process);
+    assert!(target.join().unwrap().iter().all(|byte| *byte == 0));
     vsudd.wait_for("connection closed");
 }
 
 fn target_killed(fixture: &Fixture) {
-    let target = fixture.serve_one(|stream| kill_in_the_middle(streamer(stream)));
+    let (begun, has_begun) = mpsc::channel();
+    let target = fixture.serve_one(move |stream| {
+        let process = streamer(stream);
+        has_begun.recv().unwrap();
+        kill(process);
+    });
     let (vsudd, port) = fixture.forward(&[]);
     let mut client = fixture.connect(port);
     // Unread by the target when it is killed: its end is a reset.
     client.write_all(b"unread").unwrap();
-    let got = read_what_comes(&client);
-    assert!(!got.is_empty() && got.iter().all(|byte| *byte == 0));
+    let mut first = [1];
+    client.read_exact(&mut first).unwrap();
+    begun.send(()).unwrap();
+    let got = [&first[..], &read_what_comes(&client)].concat();
+    assert!(got.iter().all(|byte| *byte == 0));
     write_until_refused(&client);
     target.join().unwrap();
     vsudd.wait_for("connection closed");
