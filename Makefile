@@ -165,20 +165,14 @@ bench-metadata: images ## Measure metadata: size, memory, times
 
 SOAK ?= 50
 .PHONY: soak
-soak: images ## The long tests: many shutdowns (SOAK=50)
+soak: images tools ## The long tests: many shutdowns, many connections (SOAK=50)
 	$(call say,$(SOAK) rounds of each long test)
-	@LKINIT_SOAK=$(SOAK) RUST_LIB_BACKTRACE=0 cargo test -p tests --test shutdown -- --nocapture --test-threads=1
+	@LKINIT_SOAK=$(SOAK) RUST_LIB_BACKTRACE=0 cargo test -p tests --test shutdown --test vsock -- --nocapture --test-threads=1
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
 fuzz: setup ## Fuzz metadata's parsers, a minute each (FUZZ_SECONDS=60, TARGETS=...)
 	@metadata/fuzz/run $(FUZZ_SECONDS) $(TARGETS)
-
-SOAK ?= 20
-.PHONY: soak
-soak: images tools ## The long tests: many more rounds (SOAK=20)
-	$(call say,$(SOAK) rounds of each long test)
-	@LKINIT_SOAK=$(SOAK) RUST_LIB_BACKTRACE=0 cargo test -p tests --test vsock -- --nocapture
 
 .PHONY: bench-vsudd
 bench-vsudd: images tools ## Measure vsudd beside bare vsock sockets: target/bench/vsudd.json

@@ -3,7 +3,7 @@
 //! machine, and between the machine and its host.
 //!
 //! `LKINIT_SOAK=N` makes N times as many connections of everything, and 500 N
-//! of those that are to leave nothing behind (`make soak`: 10,000).
+//! of those that are to leave nothing behind (`make soak`: 25,000).
 
 use std::fs;
 use std::io::Read as _;
