@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use socket2::Socket;
 
+use crate::buffer::CAPACITY;
 use crate::door::Door;
 use crate::endpoint::{Dialled, Endpoint, is_transient};
 use crate::engine::{Core, Part, Task, Token};
@@ -279,11 +280,17 @@ impl Forward {
             return self.ended(core, key);
         }
         let (client, target) = link.sockets();
-        for (needed, armed, socket, side) in [
-            (client_writable, client_armed, client, Side::Client),
-            (target_writable, target_armed, target, Side::Target),
+        for (needed, armed, socket, end, side) in [
+            (client_writable, client_armed, client, &self.door.listen, Side::Client),
+            (target_writable, target_armed, target, &self.target, Side::Target),
         ] {
             if needed && !*armed {
+                // A unix socket that was full counts as writable when three
+                // quarters of it are empty again: let that be a piece worth
+                // waking up for. Connections that never fill one need no more.
+                if let Endpoint::Unix(_) = end {
+                    let _ = socket.set_send_buffer_size(CAPACITY);
+                }
                 let token = Token { task, part: Part::Link(key, side) };
                 *armed =
                     core.epoll.modify(socket, &mut EpollEvent::new(READ_AND_WRITE, token.into())).is_ok();
