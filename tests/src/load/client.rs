@@ -7,12 +7,16 @@ use std::net::Shutdown;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use socket2::Socket;
 
 use super::serve::{PIECE, discard};
 use super::{Mode, Pattern, Place, Request, VERDICT, wrong};
+
+/// How long a client waits after its connection broke.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What to do.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +83,10 @@ pub fn stress(place: &Place, plan: Plan) -> Result<Outcome> {
                 Err(error) => {
                     total.broken += 1;
                     total.first.get_or_insert_with(|| format!("{request:?}: {error}"));
+                    drop(total);
+                    // Whoever serves may be about to start again; not all of
+                    // the connections are to be spent on that moment.
+                    thread::sleep(PAUSE);
                 }
             }
         }
