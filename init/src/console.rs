@@ -136,6 +136,15 @@ impl Console {
         }
     }
 
+    /// Waits until every terminal has sent what it was given. A line whose
+    /// other end is stuck never does: not for a thread that others wait for.
+    pub fn drain(&self) {
+        for output in self.outputs.iter().filter(|output| output.terminal) {
+            let file = output.file.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = nix::sys::termios::tcdrain(&*file);
+        }
+    }
+
     /// Bytes as they are, for the output of containers.
     pub fn raw(&self, bytes: &[u8]) {
         for output in &self.outputs {

@@ -15,7 +15,7 @@ use tests::samples::yaml;
 use tests::vm::Vm;
 
 /// How many shutdowns in the usual test; `LKINIT_SOAK` sets another number.
-const USUAL: usize = 3;
+const USUAL: usize = 2;
 
 /// Writers of every kind, up to the last moment: one that is never told, one
 /// that writes because it is told, one that is nobody's service, and all of

@@ -170,7 +170,8 @@ impl Init {
                     let start_time = reaped::start_time(pid).unwrap_or(0);
                     self.ring.push(pid, start_time, status, clock::since_boot());
                     process::reap(pid);
-                    self.happened(Event::Ended(pid, status));
+                    let meant = self.policy.is_rc(pid) && self.going_down();
+                    self.happened(if meant { Event::NotWanted } else { Event::Ended(pid, status) });
                 }
                 Child::Alive => return,
                 Child::None => return self.happened(Event::Childless),
@@ -238,7 +239,7 @@ impl Init {
     fn carry_out(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::StartRc => {
-                if access(self.paths.marker, AccessFlags::F_OK).is_ok() {
+                if self.going_down() {
                     return Some(Event::NotWanted);
                 }
                 Some(self.start(Program::Rc, self.paths.rc, &[self.paths.rc]))
@@ -262,6 +263,11 @@ impl Init {
                 None
             }
         }
+    }
+
+    /// Whether rc.shutdown is at work, whoever has called it.
+    fn going_down(&self) -> bool {
+        access(self.paths.marker, AccessFlags::F_OK).is_ok()
     }
 
     /// Runs a program in a session of its own, with the console for standard

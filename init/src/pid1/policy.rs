@@ -167,6 +167,11 @@ impl Policy {
         }
     }
 
+    /// Whether this child is rc.init.
+    pub fn is_rc(&self, child: i32) -> bool {
+        matches!(self.rc, Rc::Up { pid, .. } if pid == child)
+    }
+
     /// When [`Event::Time`] is wanted next; `None` for never.
     pub fn deadline(&self) -> Option<Duration> {
         match (self.stage, self.rc) {

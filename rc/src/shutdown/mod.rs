@@ -12,10 +12,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use init::cmdline::Cmdline;
-use init::console::Console;
+use init::console::{Console, PATIENCE};
 use init::sys::power::{self, PowerAction};
 use init::sys::process;
 use init::{error, info, warning};
@@ -85,7 +88,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // caller's service.
     let _ = fs::write("/sys/fs/cgroup/cgroup.procs", std::process::id().to_string());
     let cmdline = Cmdline::current().unwrap_or_default();
-    let console = Console::open(&cmdline);
+    let console = Arc::new(Console::open(&cmdline));
     info!(console, "shutdown: {action}");
     shut_down(&console, &cmdline, action)
 }
@@ -107,7 +110,7 @@ fn detach(action: PowerAction) -> ExitCode {
     }
 }
 
-fn shut_down(console: &Console, cmdline: &Cmdline, action: PowerAction) -> ExitCode {
+fn shut_down(console: &Arc<Console>, cmdline: &Cmdline, action: PowerAction) -> ExitCode {
     let begin = Instant::now();
     let limit = limit(cmdline, console);
     // PID 1 is not to start rc again.
@@ -140,12 +143,27 @@ fn shut_down(console: &Console, cmdline: &Cmdline, action: PowerAction) -> ExitC
         ended.saturating_sub(supervised).as_secs_f32(),
         done.saturating_sub(ended).as_secs_f32()
     );
+    drain(console.clone());
     match power::finish(action) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(console, "shutdown: cannot {action}: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Gives serial lines a moment to send what was said last: reboot(2) does not
+/// wait for them.
+fn drain(console: Arc<Console>) {
+    let (done, waiting) = channel();
+    let work = move || {
+        console.drain();
+        let _ = done.send(());
+    };
+    // Without a thread the last lines may be cut off.
+    if thread::Builder::new().name("drain".to_owned()).spawn(work).is_ok() {
+        let _ = waiting.recv_timeout(PATIENCE);
     }
 }
 
