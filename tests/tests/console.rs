@@ -157,6 +157,13 @@ fn a_shell_stays_beside_the_boot_and_the_watchdog_ends_what_is_hopeless() -> Res
             ensure!(vm.sh("pidof sleep")? == idle);
             Ok(())
         });
+        vm.check("PID 1 stays small with it", |vm| {
+            let memory = vm.sh("sleep 1; grep Private_Dirty /proc/1/smaps_rollup")?;
+            let kib: u64 = memory.split_whitespace().nth(1).context(memory.clone())?.parse()?;
+            eprintln!("  PID 1: {kib} KiB private");
+            ensure!(kib <= 300, "{kib} KiB");
+            Ok(())
+        });
         // Fed for longer than it has patience, so far.
         std::thread::sleep(Duration::from_secs(18).saturating_sub(armed.elapsed()));
         vm.sh(

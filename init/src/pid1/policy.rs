@@ -197,7 +197,9 @@ impl Policy {
             Event::NotWanted => {
                 self.rc = Rc::Down;
                 self.leaving.get_or_insert(now);
-                Decision { note: Some(Note::NotWanted), effect: None }
+                // Where a signal has asked for it, that was said.
+                let note = (self.stage == Stage::Running).then_some(Note::NotWanted);
+                Decision { note, effect: None }
             }
             Event::Ended(pid, status) => self.child_ended(pid, status, now),
             Event::Childless => self.childless(now),

@@ -78,7 +78,7 @@ fn rc_stays_down_once_rc_shutdown_says_so() {
     let mut policy = running();
     policy.step(Event::Ended(RC, 0), at(5));
     assert_eq!(policy.step(Event::Time, at(105)).effect, Some(Effect::StartRc));
-    policy.step(Event::NotWanted, at(105));
+    assert_eq!(policy.step(Event::NotWanted, at(105)).note, Some(Note::NotWanted));
     assert_eq!(policy.deadline(), None);
     assert_eq!(policy.step(Event::Time, at(99_999)), Decision::default());
     // And the machine can still be taken down by a signal.
@@ -154,7 +154,9 @@ fn a_second_request_is_ignored_and_said_so() {
 
 #[test]
 fn rc_may_end_while_the_machine_goes_down() {
+    assert_eq!(leaving(libc::SIGUSR1).step(Event::NotWanted, at(5)), Decision::default());
     let mut policy = leaving(libc::SIGUSR1);
+    assert!(policy.is_rc(RC) && !policy.is_rc(SCRIPT));
     assert_eq!(policy.step(Event::Ended(RC, 0), at(5)), Decision::default());
     assert_eq!(policy.step(Event::Time, at(60_000)), Decision::default());
     assert_eq!(policy.deadline(), None);
