@@ -82,9 +82,9 @@ fn the_loop_never_uses_the_heap() {
         "rc.init",
         &format!(
             "test -e {state}/second && {{ test -e {state}/third && kill -USR1 1; touch {state}/third; kill -9 $$; }}
-             touch {state}/second; kill -HUP 1; sleep 0.7
+             touch {state}/second; kill -HUP 1
              (sleep 0 & true) ; (sh -c 'kill -9 $$' & true); (sh -c 'kill -40 $$' & true)
-             exit 3\n"
+             sleep 0.7; exit 3\n"
         ),
     );
     let shutdown =
