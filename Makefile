@@ -138,7 +138,7 @@ boots-and-fuzz: images
 	$(call say,fuzzing beside the boots: $(TARGET)/fuzz.log)
 	@run=metadata/fuzz/run; \
 	setsid chrt --idle 0 bash -ec "$$run 60 $(FUZZ_LONG); $$run 10 $(FUZZ_SHORT)" >$(TARGET)/fuzz.log 2>&1 & fuzz=$$!; \
-	trap 'kill -- -$$fuzz 2>/dev/null || true' EXIT; \
+	trap 'kill -- -$$fuzz 2>/dev/null || kill $$fuzz 2>/dev/null || true' EXIT; \
 	$(MAKE) boots; \
 	echo '== waiting for the fuzzers'; \
 	wait $$fuzz || { cat $(TARGET)/fuzz.log; exit 1; }; \
