@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::image::Image;
+use tests::inside::Inside as _;
+use tests::native::run_native;
 use tests::samples::{with_kernel, yaml};
 use tests::vm::Vm;
 
@@ -238,6 +240,35 @@ fn a_getty_asks_for_the_password_unless_it_is_told_not_to() -> Result<()> {
             vm.expect("lkinit: .* shutdown: poweroff now, after")?;
             vm.wait_end(Duration::from_secs(60)).map(drop)
         });
+        Ok(())
+    })
+}
+
+/// By containerd, natively, where no console is a terminal: that is said, the
+/// service stays up all the same, and it stops when it is asked to.
+#[test]
+fn a_getty_without_a_console_is_no_failure() -> Result<()> {
+    let name = "console-getty-native";
+    let init = ["lkinit/init", "lkinit/runc", "lkinit/containerd"];
+    // All capabilities are more than a sandbox that runs this test may have.
+    let service = "services:\n  - {name: getty, image: lkinit/getty, capabilities: [CAP_KILL]}\n";
+    // A container engine brings its own.
+    let image = Image::new(&yaml(&init, service))?.change(|root| {
+        root.remove("etc/resolv.conf")?;
+        root.file("etc/resolv.conf", 0o644, "")
+    })?;
+    run_native(name, &image, "", |inside| {
+        inside.expect("service getty: running")?;
+        inside.expect("boot: done")?;
+        let said = "until grep -s 'no console' /var/log/getty.out.log; do sleep 0.1; done";
+        let said = inside.sh(said)?;
+        ensure!(said.contains("the kernel's command line names no console that is there"), "{said}");
+        let begin = Instant::now();
+        inside.sh("service stop getty")?;
+        let took = begin.elapsed();
+        let text = inside.console().text();
+        ensure!(text.contains("service getty: stopped (exit status 0)"), "{text}");
+        ensure!(took < Duration::from_secs(5), "it took {took:?}");
         Ok(())
     })
 }
