@@ -13,7 +13,7 @@ IMAGES := $(TARGET)/images
 STAMPS := $(addprefix $(IMAGES)/.made-,images kernel distro)
 PKG := $(TARGET)/$(TRIPLE)/debug/pkg
 
-GUEST_CRATES := init rc metadata vsudd sysctl
+GUEST_CRATES := init rc metadata vsudd sysctl disk
 GUEST := $(addprefix $(TARGET)/$(TRIPLE)/guest/,$(GUEST_CRATES))
 
 # What is needed beyond Rust, and what for.
@@ -67,9 +67,15 @@ $(PKG): FORCE
 .PHONY: images
 images: setup $(STAMPS) ## Images of ours, of kernels and of what runs containers
 
-$(IMAGES)/.made-images: $(GUEST) $(PKG)
+# What the tags of our images are made from: a commit and what differs from it.
+$(IMAGES)/.revision: FORCE
+	@mkdir -p $(@D)
+	@now=$$({ git rev-parse HEAD; git status --porcelain; git diff HEAD; } 2>/dev/null | sha1sum); \
+		[ "$$now" = "$$(cat $@ 2>/dev/null)" ] || echo "$$now" > $@
+
+$(IMAGES)/.made-images: $(GUEST) $(PKG) $(IMAGES)/.revision
 	$(call say,packing our images)
-	@$(PKG) images --bin $(dir $(firstword $(GUEST))) --out $(IMAGES)
+	@$(PKG) images --bin $(dir $(firstword $(GUEST))) --out $(IMAGES) --cache $(TARGET)/debian
 	@touch $@
 
 # These do not depend on the image tool as a whole: they take longer, and
@@ -130,6 +136,19 @@ boots: images tools
 	$(call say,booting images in QEMU)
 	@RUST_LIB_BACKTRACE=0 cargo test -p tests
 
+# Built once; its own folder, for it shares nothing with ours.
+CARGO_DENY := $(TARGET)/tools/bin/cargo-deny
+CARGO_DENY_VERSION := 0.20.2
+$(CARGO_DENY):
+	$(call say,building cargo-deny (some minutes, once))
+	@cargo install --quiet --locked --root $(TARGET)/tools --target-dir $(TARGET)/tools/build --version $(CARGO_DENY_VERSION) cargo-deny
+	@rm -rf $(TARGET)/tools/build
+
+.PHONY: deny
+deny: $(CARGO_DENY) ## Licences, sources, duplicates and advisories of all crates
+	$(call say,checking the supply chain)
+	@.ci/deny $(CARGO_DENY) $(TARGET)/tools/none
+
 # The fuzzers take the time that the machines leave. Those of the parsers that
 # face most have their minute each; the others are seen to work.
 FUZZ_LONG := disk equinix goal_state identify ovf userdata
@@ -149,6 +168,7 @@ test: ## All checks and tests, boots in QEMU included
 	@$(MAKE) setup
 	@$(MAKE) fmt-check
 	@$(MAKE) clippy
+	@$(MAKE) deny
 	@$(MAKE) unit
 	@$(MAKE) boots-and-fuzz
 
@@ -164,10 +184,13 @@ bench-metadata: images ## Measure metadata: size, memory, times
 	@RUST_LIB_BACKTRACE=0 cargo test -p tests --test metadata_costs -- --nocapture --test-threads=1
 
 SOAK ?= 50
+SURVIVAL ?= 20
 .PHONY: soak
-soak: images tools ## The long tests: many shutdowns, many connections (SOAK=50)
-	$(call say,$(SOAK) rounds of each long test)
+soak: images tools ## The long tests: many shutdowns, many connections (SOAK=50), reboots and power cuts (SURVIVAL=20)
+	$(call say,$(SOAK) rounds of shutting down and connecting)
 	@LKINIT_SOAK=$(SOAK) RUST_LIB_BACKTRACE=0 cargo test -p tests --test shutdown --test vsock -- --nocapture --test-threads=1
+	$(call say,$(SURVIVAL) reboots and as many power cuts of a disk)
+	@LKINIT_SOAK=$(SURVIVAL) RUST_LIB_BACKTRACE=0 cargo test -p tests --test survival -- --nocapture --test-threads=1
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz

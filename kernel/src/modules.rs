@@ -49,8 +49,8 @@ pub const WANTED: &[Group] = &[
         ],
     },
     Group {
-        why: "encrypted and verified disks (LinuxKit's dm-crypt package), swap in memory",
-        names: &["dm_mod", "dm_crypt", "dm_verity", "xts", "zram"],
+        why: "encrypted and verified disks (LinuxKit's dm-crypt package, encrypted swap), swap in memory",
+        names: &["dm_mod", "dm_crypt", "dm_verity", "xts", "essiv", "zram"],
     },
     Group {
         why: "processor instructions for the ciphers and checksums of filesystems, disks and tunnels",

@@ -26,7 +26,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 pub enum Follow {
     /// None: exactly the packages named.
     Nothing,
-    /// Shared libraries, that is packages called `lib…`.
+    /// Shared libraries, that is packages called `lib…` and zlib's.
     Libraries,
     /// The parts a kernel is split into: its metapackage depends on the image,
     /// and since Linux 7 that depends on binary, modules and base packages.
@@ -37,7 +37,7 @@ impl Follow {
     fn accepts(self, package: &str) -> bool {
         match self {
             Self::Nothing => false,
-            Self::Libraries => package.starts_with("lib"),
+            Self::Libraries => package.starts_with("lib") || package == "zlib1g",
             Self::Kernel => package.starts_with("linux-") && package != "linux-base",
         }
     }

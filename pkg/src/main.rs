@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The program: see the library.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 use kernel::check;
 use pkg::build::{self, Compress, Format};
 use pkg::bundle::{self, Described};
+use pkg::debian::Suite;
+use pkg::packages::Revision;
 use pkg::store::Store;
 use pkg::{distro, packages, tarball, yaml};
 
@@ -28,6 +30,7 @@ enum Command {
     Kernel(Kernel),
     KernelCheck(KernelCheck),
     Root(Root),
+    Tags(Tags),
 }
 
 /// Assemble a bootable image from local images, as `linuxkit build` does
@@ -105,11 +108,18 @@ struct Programs {
     /// The architecture the images are for, by Go's name
     #[arg(long, value_name = "ARCH", default_value = "amd64")]
     arch: String,
+    /// Where Debian's packages are kept between runs
+    #[arg(long, value_name = "DIR", default_value = "target/debian")]
+    cache: PathBuf,
 }
 
 impl Programs {
-    fn inputs(&self) -> packages::Inputs<'_> {
-        packages::Inputs { bin: &self.bin, busybox: &self.busybox, architecture: &self.arch }
+    fn suite(&self) -> Result<Suite> {
+        Suite::new(packages::SUITE, &self.cache)
+    }
+
+    fn inputs<'a>(&'a self, debian: Option<&'a Suite>) -> packages::Inputs<'a> {
+        packages::Inputs { bin: &self.bin, busybox: &self.busybox, architecture: &self.arch, debian }
     }
 }
 
@@ -125,7 +135,9 @@ struct Images {
 
 impl Images {
     fn run(&self) -> Result<()> {
-        for path in packages::write_all(&self.programs.inputs(), &self.out)? {
+        let suite = self.programs.suite()?;
+        let revision = Revision::of(Path::new("."));
+        for path in packages::write_all(&self.programs.inputs(Some(&suite)), &revision, &self.out)? {
             println!("{}", path.display());
         }
         Ok(())
@@ -135,7 +147,7 @@ impl Images {
 /// Print the files of one of our packages as a tar
 #[derive(clap::Args)]
 struct Root {
-    /// init, metadata, vsudd or sysctl
+    /// The package's name: its folder below pkg
     name: String,
     #[command(flatten)]
     programs: Programs,
@@ -143,7 +155,22 @@ struct Root {
 
 impl Root {
     fn run(&self) -> Result<()> {
-        tarball::write(&packages::tree(&self.name, &self.programs.inputs())?, std::io::stdout().lock())
+        let suite = packages::has_tools(&self.name)?.then(|| self.programs.suite()).transpose()?;
+        let tree = packages::tree(&self.name, &self.programs.inputs(suite.as_ref()))?;
+        tarball::write(&tree, std::io::stdout().lock())
+    }
+}
+
+/// Print each of our packages with the tag that `linuxkit pkg show-tag` gives it
+#[derive(clap::Args)]
+struct Tags {}
+
+impl Tags {
+    fn run(&self) -> Result<()> {
+        for (name, tag) in packages::tags(&Revision::of(Path::new(".")))? {
+            println!("lkinit/{name}:{tag}");
+        }
+        Ok(())
     }
 }
 
@@ -205,6 +232,7 @@ fn main() -> ExitCode {
         Command::Kernel(args) => args.run(),
         Command::KernelCheck(args) => args.run(),
         Command::Root(args) => args.run(),
+        Command::Tags(args) => args.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

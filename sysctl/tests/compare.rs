@@ -89,11 +89,15 @@ struct Scene(tempfile::TempDir);
 
 impl Scene {
     fn new() -> Self {
-        let scene = Self(tempfile::tempdir().unwrap());
-        for (file, text) in FILES {
-            scene.write(file, text);
-        }
+        let scene = Self::with(FILES.iter().map(|(file, text)| (*file, (*text).to_owned())));
         symlink("/dev/null", scene.path("etc/25-masked.conf")).unwrap();
+        scene
+    }
+
+    fn with(files: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let scene = Self(tempfile::tempdir().unwrap());
+        ["etc", "run", "usr"].into_iter().for_each(|dir| fs::create_dir_all(scene.path(dir)).unwrap());
+        files.into_iter().for_each(|(file, text)| scene.write(file, &text));
         scene
     }
 
@@ -119,6 +123,21 @@ impl Scene {
         }
         assert!(command.arg("-sysctlDir").arg(&tree).stderr(Stdio::null()).status().unwrap().success());
         values(&tree)
+    }
+
+    /// The files, for a message.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for dir in ["etc", "run", "usr"] {
+            let mut files: Vec<_> =
+                fs::read_dir(self.path(dir)).unwrap().map(|f| f.unwrap().path()).collect();
+            files.sort();
+            for file in files {
+                let lines = fs::read_to_string(&file).unwrap_or_default();
+                text += &format!("--- {dir}/{}\n{lines}", file.file_name().unwrap().display());
+            }
+        }
+        text
     }
 
     /// What another program makes of it; `None` where it cannot be run.
@@ -171,6 +190,100 @@ fn compare(program: &[&str], differences: &[(&str, &str, &str)]) {
     assert_eq!(found, differences);
     // The comparison means something only if they all did most of the work.
     assert!(theirs.values().filter(|value| *value != "0").count() > KEYS.len() / 2);
+}
+
+/// Numbers that are the same in every run: xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % end
+    }
+
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+}
+
+/// Files that nobody thought of: keys in both spellings, patterns, exclusions,
+/// quiet lines, comments, over three directories and few enough names that they
+/// meet each other.
+fn random_scene(random: &mut Random) -> Scene {
+    const NAMES: &[&str] = &[
+        "etc/10-a.conf",
+        "run/10-a.conf",
+        "usr/10-a.conf",
+        "usr/20-b.conf",
+        "etc/20-b.conf",
+        "run/30-c.conf",
+        "usr/30-c.conf",
+    ];
+    const KEYS: &[&str] = &[
+        "net.conf.all.filter",
+        "net/conf/default/filter",
+        "net.conf.eth0.filter",
+        "net.conf.eth0/100.filter",
+        "net/conf/eth0.200/filter",
+        "net.conf.lo.filter",
+        "kernel.plain",
+        "kernel/twice",
+        "fs.quiet",
+        "not.there",
+    ];
+    const PATTERNS: &[&str] =
+        &["net.conf.*.filter", "net.conf.eth?.filter", "net/conf/eth0.*/filter", "net.two.*", "kernel.*ice"];
+    const EXCLUDED: &[&str] = &["net.two.a", "net.late.a", "net.conf.hub0.filter"];
+    let mut files: BTreeMap<&str, String> = BTreeMap::new();
+    for _ in 0..random.below(4) + 2 {
+        let mut text = String::new();
+        for _ in 0..random.below(5) + 1 {
+            let value = random.below(90) + 10;
+            let (space, dash) = (random.one(&["", " ", "  "]), random.one(&["", "", "-"]));
+            match random.below(10) {
+                0 => text += "# kernel.plain = 1\n;kernel.twice = 1\n\n",
+                1 | 2 => text += &format!("-{}\n", random.one(EXCLUDED)),
+                3 | 4 => text += &format!("{dash}{}{space}={space}{value}\n", random.one(PATTERNS)),
+                _ => text += &format!("{dash}{}{space}={space}{value}\n", random.one(KEYS)),
+            }
+        }
+        files.insert(random.one(NAMES), text);
+    }
+    Scene::with(files)
+}
+
+/// What only differs between the programs on purpose is not in these files: a
+/// key that is set by name is nowhere excluded.
+fn compare_random(program: &[&str]) {
+    let mut random = Random(20_26);
+    let mut set = 0;
+    for round in 0..60 {
+        let scene = random_scene(&mut random);
+        let ours = scene.ours();
+        let Some(theirs) = scene.theirs(program) else { return };
+        let differences: Vec<_> =
+            KEYS.iter().filter(|key| ours[**key].trim() != theirs[**key].trim()).collect();
+        assert!(
+            differences.is_empty(),
+            "round {round}: {differences:?}\nours {ours:?}\ntheirs {theirs:?}\n{}",
+            scene.text()
+        );
+        set += ours.values().filter(|value| *value != "0").count();
+    }
+    // The comparison means something only if lines set keys.
+    assert!(set > 60 * 3, "{set} keys were set in 60 rounds");
+}
+
+#[test]
+fn random_files_as_procps_does() {
+    compare_random(&[PROCPS, "--system"]);
+}
+
+#[test]
+fn random_files_as_systemd_does() {
+    compare_random(&[SYSTEMD]);
 }
 
 #[test]

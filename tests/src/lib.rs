@@ -10,11 +10,13 @@
 pub mod bench;
 pub mod console;
 pub mod control;
+pub mod examples;
 pub mod image;
 pub mod inside;
 pub mod load;
 pub mod machine;
 pub mod native;
+pub mod network;
 pub mod paths;
 pub mod picture;
 pub mod samples;

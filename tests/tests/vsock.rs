@@ -58,6 +58,7 @@ services:
       '00001392-facb-11e6-bd58-64006a7986d3:unix:/run/load/target']
 ";
 
+/// What examples/vsudd-containerd.yml has, and more.
 const HOST: &str = "
 services:
   - name: vsudd

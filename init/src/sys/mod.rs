@@ -17,6 +17,7 @@ pub mod power;
 pub mod process;
 pub mod signal;
 pub mod start;
+pub mod swap;
 pub mod tty;
 pub mod uevent;
 pub mod watchdog;

@@ -230,6 +230,28 @@ fn file_of(root: &Path, start: &str) -> PathBuf {
     wanted.next().unwrap_or_else(|| panic!("{} has no {start}", root.display())).path()
 }
 
+/// The kernel that runs these tests, if it holds its configuration.
+#[test]
+fn the_running_kernel_is_read() {
+    let file = Path::new("/proc/config.gz");
+    if !file.exists() {
+        left_out!("reading {}: this kernel has none", file.display());
+        return;
+    }
+    let report = check(&read(file).unwrap());
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let version = report.version.as_deref().unwrap();
+    assert!(release.starts_with(version), "{version} of {release}");
+    let row = |name: &str| {
+        let is = |rule: &Rule| matches!(rule, Rule::BuiltIn(names) | Rule::Present(names) if names.contains(&name));
+        report.findings.iter().find(|(row, _)| is(&row.rule)).unwrap().1
+    };
+    // What this process sees for itself.
+    for name in ["IKCONFIG_PROC", "UNIX", "BINFMT_ELF"] {
+        assert_eq!(row(name), State::Met, "{name}");
+    }
+}
+
 #[test]
 fn debian_kernels_are_enough() {
     for root in debian_kernels() {

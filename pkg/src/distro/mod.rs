@@ -2,7 +2,7 @@
 //! Images made from Debian's packages: the OCI runtimes, containerd, busybox,
 //! kernels. They are what lkinit is tried with, in the versions people run;
 //! LinuxKit's own images of the same names work as well.
-mod private;
+pub(crate) mod private;
 mod recipes;
 
 use std::path::{Path, PathBuf};

@@ -72,13 +72,13 @@ impl<'a> Private<'a> {
     }
 }
 
-fn find(root: &Path, name: &str) -> Result<PathBuf> {
+pub(crate) fn find(root: &Path, name: &str) -> Result<PathBuf> {
     let found = LIBRARIES.iter().map(|folder| root.join(folder).join(name)).find(|p| p.exists());
     let found =
         found.with_context(|| format!("{} has no library {name}: a package is missing", root.display()))?;
     Ok(fs::canonicalize(found)?)
 }
 
-fn patchelf(question: &str, file: &Path) -> Result<String> {
+pub(crate) fn patchelf(question: &str, file: &Path) -> Result<String> {
     run(Command::new("patchelf").arg(question).arg(file))
 }

@@ -4,7 +4,7 @@
 //! name that is not the same.
 use anyhow::Result;
 
-use super::{Inputs, init};
+use super::{Inputs, busybox, init};
 use crate::tree::{Content, Tree};
 
 /// Directories and their modes: what programs and mounts need in a container.
@@ -55,10 +55,10 @@ pub(super) fn tree(inputs: &Inputs<'_>) -> Result<Tree> {
     for name in IN_ROOT {
         tree.symlink(&format!("usr/libexec/getty/root/{name}"), "../in-root")?;
     }
-    tree.file(init::BUSYBOX, 0o755, Content::from_path(inputs.busybox)?)?;
-    for path in init::applets(inputs.busybox)? {
+    tree.file(busybox::BUSYBOX, 0o755, Content::from_path(inputs.busybox)?)?;
+    for path in busybox::applets(inputs.busybox)? {
         if !init::is_ours(&path) && tree.get(&path).is_none() {
-            tree.symlink(&path, &format!("/{}", init::BUSYBOX))?;
+            tree.symlink(&path, &format!("/{}", busybox::BUSYBOX))?;
         }
     }
     Ok(tree)

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is in `lkinit/init`: the root that other `init:` images, containers
 //! and files are laid on.
-use std::path::Path;
-use std::process::Command;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
 use super::Inputs;
-use crate::tree::{Content, Tree};
+use crate::tree::Tree;
 
 /// Directories and their modes. Mount points are among them, for on a read-only
 /// root they cannot be made at boot; so are those LinuxKit's users bind.
@@ -79,9 +76,6 @@ pub(super) const FILES: [(&str, &str); 4] = [
     ("etc/passwd", include_str!("../../init/root/etc/passwd")),
 ];
 
-/// Where busybox lies in the image.
-pub(super) const BUSYBOX: &str = "bin/busybox";
-
 /// The whole root.
 pub fn tree(inputs: &Inputs<'_>) -> Result<Tree> {
     let mut tree = Tree::new();
@@ -97,12 +91,7 @@ pub fn tree(inputs: &Inputs<'_>) -> Result<Tree> {
     for (path, text) in FILES {
         tree.file(path, 0o644, text)?;
     }
-    tree.file(BUSYBOX, 0o755, Content::from_path(inputs.busybox)?)?;
-    for path in applets(inputs.busybox)? {
-        if tree.get(&path).is_none() {
-            tree.symlink(&path, &format!("/{BUSYBOX}"))?;
-        }
-    }
+    super::busybox::add(&mut tree, inputs.busybox, "/bin/busybox")?;
     Ok(tree)
 }
 
@@ -110,19 +99,4 @@ pub fn tree(inputs: &Inputs<'_>) -> Result<Tree> {
 /// bring: all `init:` images share one root.
 pub(super) fn is_ours(path: &str) -> bool {
     PROGRAMS.iter().chain(&NAMES).any(|(ours, _)| *ours == path)
-}
-
-/// The paths busybox says its applets belong at. `linuxrc` is its old name as
-/// the first program of a ramdisk, which is not what it is here.
-pub(super) fn applets(busybox: &Path) -> Result<Vec<String>> {
-    let command = || format!("{} --list-full", busybox.display());
-    let out = Command::new(busybox)
-        .arg("--list-full")
-        .output()
-        .with_context(|| format!("cannot run {}", command()))?;
-    ensure!(out.status.success(), "{} failed: {}", command(), out.status);
-    let list = String::from_utf8(out.stdout).with_context(command)?;
-    let applets: Vec<_> = list.lines().filter(|path| *path != "linuxrc").map(String::from).collect();
-    ensure!(!applets.is_empty(), "{} printed nothing", command());
-    Ok(applets)
 }

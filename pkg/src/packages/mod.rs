@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Our own packages as images, made of the guest programs: bit for bit the same
-//! for the same programs.
+//! Our own packages as images, made of the guest programs and, for some, of
+//! Debian's: bit for bit the same for the same programs.
+mod busybox;
 mod getty;
 mod init;
+mod machine;
+mod tag;
+mod tools;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::debian::Suite;
 use crate::oci::{self, Compression, DEFAULTS_LABEL, ImageConfig};
 use crate::tree::{Content, Tree};
 
-/// The tag of our packages, besides `latest`.
-pub const TAG: &str = env!("CARGO_PKG_VERSION");
+pub use tag::Revision;
+
+/// The suite of the Debian programs in our packages.
+pub const SUITE: &str = "bookworm";
 
 /// What the packages are made from.
 pub struct Inputs<'a> {
@@ -22,10 +29,13 @@ pub struct Inputs<'a> {
     pub busybox: &'a Path,
     /// The images' architecture, by Go's name.
     pub architecture: &'a str,
+    /// Where Debian's programs come from; some packages cannot be made without.
+    pub debian: Option<&'a Suite>,
 }
 
 /// A package: what its image is and how its tree is made.
 struct Package {
+    /// Also its folder below `pkg`.
     name: &'static str,
     /// Its `build.yml`; the section `config` is the image's label.
     build: &'static str,
@@ -34,7 +44,13 @@ struct Package {
     tree: fn(&Inputs<'_>) -> Result<Tree>,
 }
 
-const PACKAGES: [Package; 5] = [
+/// All of ours.
+fn packages() -> impl Iterator<Item = &'static Package> {
+    OWN.iter().chain(WITH_TOOLS)
+}
+
+/// What is made of our programs and busybox.
+static OWN: &[Package] = &[
     Package {
         name: "init",
         build: include_str!("../../init/build.yml"),
@@ -69,6 +85,59 @@ const PACKAGES: [Package; 5] = [
         entrypoint: &[],
         cmd: &["/usr/bin/rungetty.sh"],
         tree: getty::tree,
+    },
+    Package {
+        name: "modprobe",
+        build: include_str!("../../modprobe/build.yml"),
+        entrypoint: &[],
+        cmd: &[],
+        tree: machine::modprobe,
+    },
+    Package {
+        name: "poweroff",
+        build: include_str!("../../poweroff/build.yml"),
+        entrypoint: &["/bin/sh", "/poweroff.sh"],
+        cmd: &[],
+        tree: machine::poweroff,
+    },
+];
+
+/// What has Debian's programs in it too.
+static WITH_TOOLS: &[Package] = &[
+    Package {
+        name: "format",
+        build: include_str!("../../format/build.yml"),
+        entrypoint: &[],
+        cmd: &["/usr/bin/format"],
+        tree: machine::format,
+    },
+    Package {
+        name: "mount",
+        build: include_str!("../../mount/build.yml"),
+        entrypoint: &[],
+        cmd: &["/usr/bin/mountie"],
+        tree: machine::mount,
+    },
+    Package {
+        name: "swap",
+        build: include_str!("../../swap/build.yml"),
+        entrypoint: &["swap.sh"],
+        cmd: &[],
+        tree: machine::swap,
+    },
+    Package {
+        name: "ip",
+        build: include_str!("../../ip/build.yml"),
+        entrypoint: &[],
+        cmd: &[],
+        tree: machine::ip,
+    },
+    Package {
+        name: "qemu-ga",
+        build: include_str!("../../qemu-ga/build.yml"),
+        entrypoint: &[],
+        cmd: &["/usr/bin/qemu-ga.sh"],
+        tree: machine::qemu_ga,
     },
 ];
 
@@ -105,25 +174,45 @@ pub fn references(name: &str, tag: &str) -> [String; 2] {
     [tag, "latest"].map(|tag| format!("docker.io/lkinit/{name}:{tag}"))
 }
 
-/// Writes every package to `out/NAME.tar` and gives back the paths.
-pub fn write_all(inputs: &Inputs<'_>, out: &Path) -> Result<Vec<PathBuf>> {
+/// Writes every package to `out/NAME.tar` and gives back the paths. Without
+/// Debian's packages at hand, only those that need none.
+pub fn write_all(inputs: &Inputs<'_>, revision: &Revision, out: &Path) -> Result<Vec<PathBuf>> {
     let write = |package: &Package| {
         let path = out.join(format!("{}.tar", package.name));
-        let references = references(package.name, TAG);
-        let tree = (package.tree)(inputs)?;
+        let references = references(package.name, &revision.tag(package.name)?);
+        let tree = (package.tree)(inputs).with_context(|| format!("making lkinit/{}", package.name))?;
         oci::write(&path, &references, inputs.architecture, &package.config()?, &tree, Compression::Gzip)?;
         Ok(path)
     };
-    PACKAGES.iter().map(write).collect()
+    packages().filter(|package| inputs.debian.is_some() || !package.has_tools()).map(write).collect()
 }
 
 /// The files of the package `name`.
 pub fn tree(name: &str, inputs: &Inputs<'_>) -> Result<Tree> {
-    let found = PACKAGES.iter().find(|package| package.name == name);
-    (found.with_context(|| format!("no package is called {name:?}"))?.tree)(inputs)
+    (find(name)?.tree)(inputs)
+}
+
+/// Each package and its tag.
+pub fn tags(revision: &Revision) -> Result<Vec<(&'static str, String)>> {
+    packages().map(|package| Ok((package.name, revision.tag(package.name)?))).collect()
+}
+
+/// Whether the package `name` has Debian's programs in it.
+pub fn has_tools(name: &str) -> Result<bool> {
+    Ok(find(name)?.has_tools())
+}
+
+fn find(name: &str) -> Result<&'static Package> {
+    let names = || packages().map(|package| package.name).collect::<Vec<_>>().join(", ");
+    let found = packages().find(|package| package.name == name);
+    found.with_context(|| format!("no package is called {name:?}, there are {}", names()))
 }
 
 impl Package {
+    fn has_tools(&self) -> bool {
+        WITH_TOOLS.iter().any(|package| package.name == self.name)
+    }
+
     fn config(&self) -> Result<ImageConfig> {
         let build: serde_yaml::Value = serde_yaml::from_str(self.build)?;
         let label = build.get("config").map(serde_json::to_string).transpose()?;

@@ -10,7 +10,7 @@ use crate::yaml;
 /// A folder with stand-ins for the guest programs and for busybox.
 fn stand_ins() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["init", "rc", "metadata", "vsudd", "sysctl"] {
+    for name in ["init", "rc", "metadata", "vsudd", "sysctl", "disk"] {
         std::fs::write(dir.path().join(name), name).unwrap();
     }
     let busybox = dir.path().join("busybox");
@@ -22,8 +22,8 @@ fn stand_ins() -> tempfile::TempDir {
 }
 
 fn write(dir: &Path, out: &str) -> Vec<PathBuf> {
-    let inputs = Inputs { bin: dir, busybox: &dir.join("busybox"), architecture: "amd64" };
-    write_all(&inputs, &dir.join(out)).unwrap()
+    let inputs = Inputs { bin: dir, busybox: &dir.join("busybox"), architecture: "amd64", debian: None };
+    write_all(&inputs, &Revision::Fixed("1".into()), &dir.join(out)).unwrap()
 }
 
 fn link<'a>(tree: &'a Tree, path: &str) -> &'a str {
@@ -71,7 +71,8 @@ fn the_init_image_keeps_its_own_names() {
 #[test]
 fn the_getty_image_is_harmless_among_init_images() {
     let dir = stand_ins();
-    let inputs = Inputs { bin: dir.path(), busybox: &dir.path().join("busybox"), architecture: "amd64" };
+    let inputs =
+        Inputs { bin: dir.path(), busybox: &dir.path().join("busybox"), architecture: "amd64", debian: None };
     let (init, getty) = (tree("init", &inputs).unwrap(), tree("getty", &inputs).unwrap());
     let content = |node: &crate::tree::Node| match &node.kind {
         Kind::File(content) => content.read().unwrap().to_vec(),
@@ -121,7 +122,7 @@ fn labels_give_the_containers_linuxkit_gives() {
     assert!(vsudd.config.mounts.iter().any(|mount| mount.source == "/run" && mount.destination == "/run"));
 
     // A read-only root must have every mount point.
-    let inputs = Inputs { bin: dir.path(), busybox: Path::new(""), architecture: "amd64" };
+    let inputs = Inputs { bin: dir.path(), busybox: Path::new(""), architecture: "amd64", debian: None };
     for (name, bundle) in [("sysctl", sysctl), ("metadata", metadata)] {
         let tree = tree(name, &inputs).unwrap();
         for mount in &bundle.config.mounts {
@@ -135,7 +136,8 @@ fn labels_give_the_containers_linuxkit_gives() {
 fn a_missing_program_says_how_it_is_made() {
     let dir = stand_ins();
     std::fs::remove_file(dir.path().join("rc")).unwrap();
-    let inputs = Inputs { bin: dir.path(), busybox: &dir.path().join("busybox"), architecture: "amd64" };
+    let inputs =
+        Inputs { bin: dir.path(), busybox: &dir.path().join("busybox"), architecture: "amd64", debian: None };
     let error = format!("{:#}", tree("init", &inputs).err().unwrap());
     assert!(error.contains("make guest") && error.contains("/rc"), "{error}");
 }

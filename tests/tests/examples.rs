@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Each file of `examples/` is assembled and booted, and what it is an example
+//! of is looked at from inside or outside.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests::examples::{folder, image};
+use tests::paths;
+use tests::vm::Vm;
+
+/// Long enough for a machine under emulation to end.
+const END: Duration = Duration::from_secs(120);
+
+/// Waits until these services run, in whatever order.
+fn running(vm: &mut Vm, services: &[&str]) -> Result<()> {
+    let mut left = services.to_vec();
+    while !left.is_empty() {
+        let found = vm.expect(r"^lkinit: .* service (\S+): running")?;
+        left.retain(|name| *name != found[1]);
+    }
+    Ok(())
+}
+
+fn power_off(vm: &mut Vm) -> Result<()> {
+    vm.try_sh("(sleep 1; poweroff) >/dev/null 2>&1 &")?;
+    vm.wait_end(END)?;
+    Ok(())
+}
+
+/// An empty disk, removed when the test has passed.
+fn disk(name: &str, mib: u64) -> Result<PathBuf> {
+    let folder = paths::target().join("tests");
+    fs::create_dir_all(&folder)?;
+    let path = folder.canonicalize()?.join(format!("{name}.img"));
+    File::create(&path)?.set_len(mib << 20)?;
+    Ok(path)
+}
+
+/// Nobody can forget the test of a new example.
+#[test]
+fn every_example_is_booted_by_a_test() -> Result<()> {
+    let mut tests = String::new();
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"))? {
+        tests += &fs::read_to_string(entry?.path())?;
+    }
+    let mut count = 0;
+    for entry in fs::read_dir(folder())? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|stem| stem.to_str()).context("a name")?.to_owned();
+        if path.extension().is_none_or(|extension| extension != "yml") {
+            continue;
+        }
+        count += 1;
+        let boots = [format!("image(\"{name}\")"), format!("What examples/{name}.yml has")];
+        ensure!(boots.iter().any(|words| tests.contains(words)), "no test boots examples/{name}.yml");
+        // Only what `make images` makes; other images can only be spoken of.
+        let text = fs::read_to_string(&path)?;
+        let named = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        ensure!(
+            !named.clone().any(|line| line.contains("linuxkit/")),
+            "examples/{name}.yml names an image of LinuxKit's"
+        );
+        image(&name)?;
+    }
+    ensure!(count >= 10, "only {count} examples in {}", folder().display());
+    Ok(())
+}
+
+#[test]
+fn an_image_without_containerd() -> Result<()> {
+    let name = "example-no-containerd";
+    Vm::run(name, image("no-containerd")?.machine(name)?, |vm| {
+        vm.expect("hello from onboot")?;
+        running(vm, &["clock"])?;
+        ensure!(vm.try_sh("which containerd; pidof containerd")?.text.is_empty());
+        ensure!(vm.sh("cat /var/log/clock.out.log")?.contains(" UTC "));
+        power_off(vm)
+    })
+}
+
+#[test]
+fn two_disks_by_their_labels() -> Result<()> {
+    let name = "example-two-disks";
+    let (one, two) = (disk("example-two-disks-1", 64)?, disk("example-two-disks-2", 512)?);
+    let machine = image("two-disks")?.machine(name)?.disk(&one).disk(&two).reboots();
+    Vm::run(name, machine, |vm| {
+        for boot in 1..=2 {
+            running(vm, &["copy"])?;
+            let mounts = vm.sh("grep /var/lib/ /proc/mounts")?;
+            ensure!(mounts.contains("/dev/vda1 /var/lib/data ext4"), "{mounts}");
+            ensure!(mounts.contains("/dev/vdb1 /var/lib/backup xfs"), "{mounts}");
+            let lines = vm.sh("sleep 1; cat /var/lib/backup/boots")?;
+            ensure!(lines.lines().count() == boot, "after boot {boot}:\n{lines}");
+            let links = vm.sh("cd /dev/disk/by-label; readlink data; readlink backup; ls ../by-uuid")?;
+            ensure!(links.starts_with("../../vda1\n../../vdb1\n") && links.lines().count() == 4, "{links}");
+            if boot == 1 {
+                vm.try_sh("(sleep 1; reboot) >/dev/null 2>&1 &")?;
+                vm.expect_restart()?;
+                // Full disks are left alone, and that is no failure.
+                vm.expect("/dev/vda: has the label data already; nothing to do")?;
+                vm.expect("/dev/vdb: has the label backup already; nothing to do")?;
+            }
+        }
+        power_off(vm)
+    })?;
+    fs::remove_file(one)?;
+    Ok(fs::remove_file(two)?)
+}
+
+/// `format`, `mount`, `swap` and `modprobe` in one boot, and what they refuse.
+#[test]
+fn an_encrypted_swap_file() -> Result<()> {
+    let name = "example-swap";
+    let disk = disk(name, 256)?;
+    Vm::run(name, image("swap")?.machine(name)?.disk(&disk), |vm| {
+        running(vm, &["idle"])?;
+        vm.check("swap", |vm| {
+            let swaps = vm.sh("cat /proc/swaps")?;
+            ensure!(swaps.lines().count() == 2 && swaps.contains("65532"), "{swaps}");
+            let table = vm.sh("cat /sys/block/dm-0/dm/name /sys/block/dm-0/dm/uuid; ls /sys/block/dm-0/slaves")?;
+            ensure!(table.starts_with("swapfile\nCRYPT-PLAIN-swapfile\nloop0"), "{table}");
+            let file = vm.sh("stat -c '%a %s' /var/external/swap; head -c 4096 /var/external/swap | grep -c SWAPSPACE2 || true")?;
+            ensure!(file == "600 67108864\n0\n", "the header is there in the clear: {file}");
+            Ok(())
+        });
+        vm.check("a module stays loaded", |vm| {
+            ensure!(vm.sh("grep -c '^dm_crypt ' /proc/modules")? == "1\n");
+            Ok(())
+        });
+        power_off(vm)
+    })?;
+    Ok(fs::remove_file(disk)?)
+}
+
+#[test]
+fn the_machine_switches_itself_off() -> Result<()> {
+    let name = "example-poweroff";
+    Vm::run(name, image("poweroff")?.machine(name)?, |vm| {
+        vm.expect("the work is done")?;
+        // Not by force: the shutdown goes its usual way.
+        vm.expect("^lkinit: .* shutdown: poweroff now")?;
+        vm.wait_end(END)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_program_that_drives_containerd_is_left_alone() -> Result<()> {
+    let name = "example-containerd-client";
+    Vm::run(name, image("containerd-client")?.machine(name)?, |vm| {
+        running(vm, &["orchestrator"])?;
+        vm.sh("for i in $(seq 60); do grep -q 'app runs' /var/log/orchestrator.out.log && exit; sleep 1; done; exit 1")?;
+        let app = "ctr -n apps task ls | grep '^app ' | tr -s ' ' | cut -d ' ' -f 2,3";
+        let before = vm.sh(app)?;
+        ensure!(before.ends_with(" RUNNING\n"), "{before}");
+        vm.check("it outlives a restart of the service", |vm| {
+            vm.sh("service restart orchestrator")?;
+            ensure!(vm.sh(app)? == before);
+            Ok(())
+        });
+        vm.check("it outlives rc", |vm| {
+            vm.sh("kill -9 $(pidof rc.init)")?;
+            vm.expect("^lkinit: .* service orchestrator: taken over")?;
+            ensure!(vm.sh(app)? == before);
+            Ok(())
+        });
+        vm.check("it outlives containerd", |vm| {
+            vm.sh("kill -9 $(pidof containerd)")?;
+            vm.expect("^lkinit: .* containerd: .* ready in")?;
+            ensure!(vm.sh(app)? == before);
+            Ok(())
+        });
+        vm.check("it is none of our services", |vm| {
+            let status = vm.sh("service status")?;
+            ensure!(!status.lines().any(|line| line.starts_with("app ")), "{status}");
+            Ok(())
+        });
+        power_off(vm)
+    })
+}
