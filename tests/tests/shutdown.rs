@@ -109,7 +109,9 @@ fn down(name: &str, machine: Machine, (command, action, last): (&str, &str, &str
         vm.expect("^lkinit: .* service (deaf|keeper): running")?;
         // What asks may end with everything else, before it can answer.
         vm.try_sh(&format!("(sleep 1; {command}) </dev/null >/dev/null 2>&1 &"))?;
-        said = vm.expect(&format!("^lkinit: .* shutdown: {action} now, after (.*)$"))?.remove(1);
+        said = vm
+            .expect(&format!("^lkinit: .* shutdown: {action} now, after (.*, filesystems [0-9.]+s)"))?
+            .remove(1);
         vm.expect(last)?;
         let text = vm.console().text();
         for wrong in ["still there", "cannot unmount", "EXT4-fs error", "I/O error", "going down without"] {
@@ -231,8 +233,8 @@ fn three_idle_services_are_down_at_once_natively() -> Result<()> {
             let begin = Instant::now();
             // Who asks is ended with everything else.
             inside.try_sh("kill -USR1 1")?;
-            let split = inside.expect("shutdown: (onshutdown .*)$")?.remove(1);
-            let said = inside.expect("shutdown: poweroff now, after (.*)$")?.remove(1);
+            let split = inside.expect("shutdown: (onshutdown .*, containerd [0-9.]+s)")?.remove(1);
+            let said = inside.expect("shutdown: poweroff now, after (.*, filesystems [0-9.]+s)")?.remove(1);
             let took = begin.elapsed();
             let text = inside.console().text();
             ensure!(!text.contains("still there") && !text.contains("did not end in time"), "{text}");
