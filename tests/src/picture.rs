@@ -69,17 +69,20 @@ pub struct Left {
     pub programs: Vec<String>,
 }
 
+/// As few programs as possible: a machine is emulated.
 const LOOK: &str = r#"
-echo rc $(pidof rc.init)
+rc=$(pidof rc.init)
+echo rc $rc
 echo containerd $(pidof containerd)
 service status | sed 's/^/status /'
-for log in /var/log/s?.out.log; do echo starts $(basename $log .out.log) $(grep -c started $log); done
-for process in /proc/[0-9]*; do
-    grep -q '^State:.Z' $process/status 2>/dev/null && echo zombie $(cat $process/comm)
-    [ "$(cat $process/comm 2>/dev/null)" = containerd-shim ] && echo shim ${process#/proc/} $(tr '\0' ' ' <$process/cmdline)
-    case "$(readlink $process/exe)" in */runc | */crun) echo program $(tr '\0' ' ' <$process/cmdline) ;; esac
+grep -c started /var/log/s?.out.log | sed 's/^/starts /'
+grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | sed 's/^/zombie /'
+for shim in $(grep -l '^containerd-shim' /proc/[0-9]*/comm 2>/dev/null); do
+    shim=${shim%/comm}
+    echo shim ${shim#/proc/} $(tr '\0' ' ' <$shim/cmdline)
 done
-for fd in /proc/$(pidof rc.init)/fd/*; do echo fd $(readlink $fd); done
+ls -l /proc/[0-9]*/exe 2>/dev/null | grep -E '/(runc|crun)$' | sed 's/^/program /'
+ls /proc/$rc/fd | sed 's/^/fd /'
 sed 's/^/mount /' /proc/self/mountinfo
 find /sys/fs/cgroup -type d | sed 's/^/group /'
 ip -o link | sed 's/^/link /'
@@ -102,7 +105,8 @@ pub fn look(inside: &mut dyn Inside) -> Result<Picture> {
         }
     }
     let starts = lines("starts").into_iter().filter_map(|line| {
-        let (name, count) = line.split_once(' ')?;
+        let (path, count) = line.split_once(':')?;
+        let name = path.strip_prefix("/var/log/")?.strip_suffix(".out.log")?;
         Some((name.to_owned(), count.parse().ok()?))
     });
     let shim = |line: &String| {
@@ -170,4 +174,31 @@ pub fn until(
         std::thread::sleep(Duration::from_millis(200));
     }
     bail!("{what}: not within {limit:?}; it is {last:#?}")
+}
+
+/// What rc has in memory, in KiB, as `/proc/PID/smaps_rollup` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// `Private_Clean` and `Private_Dirty`: what nobody else has. On a root in
+    /// memory the program's own pages are in it.
+    pub private: u64,
+    /// `Anonymous`: heap, stacks, variables.
+    pub anonymous: u64,
+    /// `Rss`.
+    pub resident: u64,
+}
+
+/// Measures rc when it has been idle for a while.
+pub fn memory(inside: &mut dyn Inside) -> Result<Memory> {
+    let text = inside.sh("sleep 4; cat /proc/$(pidof rc.init)/smaps_rollup")?;
+    let field = |name: &str| -> Result<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number = line.and_then(|rest| rest.split_whitespace().next()).context(name.to_owned())?;
+        Ok(number.parse()?)
+    };
+    Ok(Memory {
+        private: field("Private_Clean")? + field("Private_Dirty")?,
+        anonymous: field("Anonymous")?,
+        resident: field("Rss")?,
+    })
 }

@@ -12,15 +12,23 @@ use anyhow::{Context, Result, ensure};
 use tests::image::Image;
 use tests::inside::Inside;
 use tests::native::run_native;
-use tests::picture::{LIMIT, Left, Picture, SERVICES, look, services, until};
+use tests::picture::{LIMIT, Left, Picture, SERVICES, look, memory, services, until};
 use tests::samples::yaml;
 use tests::vm::Vm;
 
-/// How many rounds of each kind.
-fn rounds(usual: usize) -> usize {
+/// How many rounds: of what is started again at once, and of rc and
+/// containerd, which their keepers start again later and later, after 30 s in
+/// the end.
+#[derive(Clone, Copy)]
+struct Rounds {
+    quick: usize,
+    slow: usize,
+}
+
+fn rounds(quick: usize, slow: usize) -> Rounds {
     let asked = std::env::var("LKINIT_SOAK").ok().and_then(|text| text.parse().ok());
-    let rounds = asked.unwrap_or(usual);
-    eprintln!("  {rounds} rounds of each kind");
+    let rounds = asked.map_or(Rounds { quick, slow }, |n| Rounds { quick: n, slow: n });
+    eprintln!("  {} rounds of services and shims, {} of rc, containerd and all", rounds.quick, rounds.slow);
     rounds
 }
 
@@ -106,17 +114,28 @@ fn compare(before: &Left, after: &Left) -> Result<()> {
     Ok(())
 }
 
+/// The most that rc may have for itself, in KiB.
+const MOST: u64 = 4096;
+
+fn small(inside: &mut dyn Inside, when: &str) -> Result<()> {
+    let memory = memory(inside)?;
+    eprintln!("  rc with ten services, {when}: {memory:?} KiB");
+    ensure!(memory.private <= MOST, "rc has {memory:?} KiB, {when}");
+    Ok(())
+}
+
 /// The whole of it. `shims` says whether there is containerd.
-fn ordeal(inside: &mut dyn Inside, shims: bool, rounds: usize) -> Result<()> {
+fn ordeal(inside: &mut dyn Inside, shims: bool, rounds: Rounds) -> Result<()> {
     let before = until(inside, LIMIT, "ten services", |now| now.pids.len() == SERVICES)?;
     ensure!(before.left.shims.len() == if shims { SERVICES } else { 0 }, "{:?}", before.left.shims);
     ensure!(before.starts.values().all(|count| *count == 1), "{:?}", before.starts);
+    small(inside, "after the boot")?;
     // rc as it is after a restart is what is compared: it has seen less.
     kill(inside, &Victim::Rc).context("rc, the first time")?;
     let before = look(inside)?;
     restarted_is_complete(inside).context("as it was started")?;
 
-    let mut again = |what: &str, victim: &dyn Fn(usize) -> Victim| {
+    let mut again = |what: &str, rounds: usize, victim: &dyn Fn(usize) -> Victim| {
         let start = Instant::now();
         for round in 0..rounds {
             kill(inside, &victim(round)).with_context(|| format!("{what}, round {}", round + 1))?;
@@ -125,15 +144,16 @@ fn ordeal(inside: &mut dyn Inside, shims: bool, rounds: usize) -> Result<()> {
         anyhow::Ok(())
     };
     let name = |round: usize| format!("s{}", round % SERVICES);
-    again("a service", &|round| Victim::Service(name(round)))?;
+    again("a service", rounds.quick, &|round| Victim::Service(name(round)))?;
     if shims {
-        again("a shim", &|round| Victim::Shim(name(round)))?;
-        again("containerd", &|_| Victim::Containerd)?;
+        again("a shim", rounds.quick, &|round| Victim::Shim(name(round)))?;
+        again("containerd", rounds.slow, &|_| Victim::Containerd)?;
     }
-    again("rc", &|_| Victim::Rc)?;
-    again("all at once", &|_| Victim::All)?;
+    again("rc", rounds.slow, &|_| Victim::Rc)?;
+    again("all at once", rounds.slow, &|_| Victim::All)?;
 
     restarted_is_complete(inside).context("after all that")?;
+    small(inside, "after all that")?;
     let settled = |now: &Picture| compare(&before.left, &now.left).is_ok();
     match until(inside, Duration::from_secs(30), "", settled) {
         Ok(after) => {
@@ -178,28 +198,28 @@ fn image(init: &[&str]) -> Result<Image> {
 fn natively_with_the_runtime_alone() -> Result<()> {
     let name = "crash-native-direct";
     let image = image(&["lkinit/init", "lkinit/crun"])?;
-    run_native(name, &image, "", |inside| ordeal(inside, false, rounds(10)))
+    run_native(name, &image, "", |inside| ordeal(inside, false, rounds(10, 3)))
 }
 
 #[test]
 fn natively_with_containerd_1_6() -> Result<()> {
     let name = "crash-native-1.6";
     let image = image(&["lkinit/init", "lkinit/runc", "lkinit/containerd:1.6"])?;
-    run_native(name, &image, "", |inside| ordeal(inside, true, rounds(4)))
+    run_native(name, &image, "", |inside| ordeal(inside, true, rounds(10, 3)))
 }
 
 #[test]
 fn natively_with_containerd_2_1() -> Result<()> {
     let name = "crash-native-2.1";
     let image = image(&["lkinit/init", "lkinit/runc", "lkinit/containerd:2.1"])?;
-    run_native(name, &image, "", |inside| ordeal(inside, true, rounds(4)))
+    run_native(name, &image, "", |inside| ordeal(inside, true, rounds(10, 3)))
 }
 
 #[test]
 fn in_a_machine_with_the_runtime_alone() -> Result<()> {
     let name = "crash-direct";
     let machine = image(&["lkinit/init", "lkinit/crun"])?.machine(name)?;
-    let rounds = rounds(10);
+    let rounds = rounds(3, 2);
     Vm::run(name, machine, |vm| {
         vm.expect("^lkinit: .* boot: done")?;
         ordeal(vm, false, rounds)
@@ -210,7 +230,7 @@ fn in_a_machine_with_the_runtime_alone() -> Result<()> {
 fn in_a_machine_with_containerd() -> Result<()> {
     let name = "crash-containerd";
     let machine = image(&["lkinit/init", "lkinit/runc", "lkinit/containerd:1.6"])?.machine(name)?;
-    let rounds = rounds(1);
+    let rounds = rounds(2, 1);
     Vm::run(name, machine.memory(2048), |vm| {
         vm.expect("^lkinit: .* boot: done")?;
         ordeal(vm, true, rounds)
