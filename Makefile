@@ -178,6 +178,11 @@ bench: images ## Measure boots: a table, and JSON in target/bench (RUNS=5)
 	$(call say,measuring $(RUNS) boots of each configuration)
 	@RUST_LIB_BACKTRACE=0 cargo run --quiet -p tests --bin bench -- --runs $(RUNS)
 
+.PHONY: bench-restart
+bench-restart: images ## Measure how long a crashed service is away, natively (RUNS=20; root)
+	$(call say,measuring restarts)
+	@RUST_LIB_BACKTRACE=0 cargo run --quiet -p tests --bin restart -- $(RUNS)
+
 .PHONY: bench-metadata
 bench-metadata: images ## Measure metadata: size, memory, times
 	$(call say,measuring metadata)
@@ -186,11 +191,14 @@ bench-metadata: images ## Measure metadata: size, memory, times
 SOAK ?= 50
 SURVIVAL ?= 20
 .PHONY: soak
-soak: images tools ## The long tests: many shutdowns, many connections (SOAK=50), reboots and power cuts (SURVIVAL=20)
+soak: images tools ## The long tests: many shutdowns, many connections (SOAK=50), reboots and power cuts (SURVIVAL=20), crashes, restarts
 	$(call say,$(SOAK) rounds of shutting down and connecting)
 	@LKINIT_SOAK=$(SOAK) RUST_LIB_BACKTRACE=0 cargo test -p tests --test shutdown --test vsock -- --nocapture --test-threads=1
 	$(call say,$(SURVIVAL) reboots and as many power cuts of a disk)
 	@LKINIT_SOAK=$(SURVIVAL) RUST_LIB_BACKTRACE=0 cargo test -p tests --test survival -- --nocapture --test-threads=1
+	$(call say,ten crashes of each kind; containerd away for 30 s; 10,000 restarts)
+	@LKINIT_CRASHES=10 LKINIT_OUTAGE=30 LKINIT_RESTARTS=10000 RUST_LIB_BACKTRACE=0 \
+		cargo test -p tests --test crash --test outage --test restarts -- --nocapture --test-threads=1
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz

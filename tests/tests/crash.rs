@@ -2,8 +2,8 @@
 //! Crash-only: whatever is killed, nothing else is lost, nothing is started
 //! twice and nothing is left behind.
 //!
-//! Natively, in namespaces of this kernel, and in machines. `LKINIT_SOAK=N`
-//! gives the number of rounds; `make soak` has the full count.
+//! Natively, in namespaces of this kernel, and in machines. `LKINIT_CRASHES=N`
+//! gives the number of rounds of each kind; `make soak` has ten.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ struct Rounds {
 }
 
 fn rounds(quick: usize, slow: usize) -> Rounds {
-    let asked = std::env::var("LKINIT_SOAK").ok().and_then(|text| text.parse().ok());
+    let asked = std::env::var("LKINIT_CRASHES").ok().and_then(|text| text.parse().ok());
     let rounds = asked.map_or(Rounds { quick, slow }, |n| Rounds { quick: n, slow: n });
     eprintln!("  {} rounds of services and shims, {} of rc, containerd and all", rounds.quick, rounds.slow);
     rounds

@@ -11,9 +11,10 @@ use tests::native::{Native, run_native};
 use tests::picture::{LIMIT, Picture, SERVICES, look, services, until};
 use tests::samples::{CONTAINERD, yaml};
 
-/// How long containerd is away; `LKINIT_SOAK` makes it the 30 s.
+/// How long containerd is away; `LKINIT_OUTAGE` says otherwise, in seconds.
 fn outage() -> Duration {
-    let seconds = if std::env::var_os("LKINIT_SOAK").is_some() { 30 } else { 5 };
+    let asked = std::env::var("LKINIT_OUTAGE").ok().and_then(|text| text.parse().ok());
+    let seconds = asked.unwrap_or(5);
     eprintln!("  containerd is away for {seconds} s");
     Duration::from_secs(seconds)
 }
