@@ -169,7 +169,8 @@ impl System {
         let debug = debug_wanted(&cmdline);
         let direct =
             runtime.map(|path| Rc::new(Direct::new(path, Path::new(direct::STATE), debug, reaper.clone())));
-        let containerd = Containerd::new(socket.unwrap_or(Path::new(SOCKET)), direct::find_crun());
+        let containerd = Containerd::new(socket.unwrap_or(Path::new(SOCKET)), direct::find_crun())
+            .with_reaper(reaper.clone());
         Self {
             console,
             cmdline,

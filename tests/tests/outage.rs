@@ -169,6 +169,30 @@ fn containers_of_an_earlier_life_are_removed() -> Result<()> {
     })
 }
 
+/// containerd 1.6 gives up when it clears up behind dead shims on a busy
+/// machine, and forgets what is left then: a folder, a process.
+#[test]
+fn what_containerd_has_forgotten_is_in_nobodys_way() -> Result<()> {
+    let name = "outage-forgotten";
+    run_native(name, &Image::new(&yaml(CONTAINERD, &services()))?, "", |inside| {
+        until(inside, LIMIT, "ten services", ten)?;
+        for round in 1..=2 {
+            inside.sh("kill -9 $(pidof rc.init) $(pidof containerd); sleep 0.05; kill -9 $(pidof containerd-shim-runc-v2 sleep)")?;
+            let forgotten = "/run/containerd/io.containerd.runtime.v2.task/services.linuxkit/s5";
+            inside.sh(&format!(
+                "runc --root /run/containerd/runc/services.linuxkit delete --force s5; rm -rf {forgotten}; mkdir -p {forgotten}
+                 cd /containers/services/s5
+                 runc --root /run/containerd/runc/services.linuxkit run --detach s5 >>/var/log/s5.out.log 2>&1"
+            ))?;
+            let wanted = |now: &Picture| ten(now) && now.starts["s5"] == 1 + 2 * round;
+            until(inside, LIMIT, "ten services", wanted)?;
+            let processes = inside.sh("grep -l 100005 /proc/[0-9]*/cmdline | wc -l")?;
+            ensure!(processes.trim() == "1", "s5 runs {processes} times");
+        }
+        Ok(())
+    })
+}
+
 /// What somebody stopped, or what has ended for good, stays so when rc is
 /// started again; what waits goes on waiting.
 #[test]

@@ -6,7 +6,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use containerd_client::services::v1::containers_client::ContainersClient;
@@ -28,11 +30,21 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::{Answer, Engine, Error, Exit, Found, Id, Job, Task, TaskState};
+use super::{Answer, Engine, Error, Exit, Found, Id, Job, Task, TaskState, direct};
 use crate::process::{self, Identity};
+use crate::reaper::Reaper;
 
 /// The socket of CONTRACT and of containerd's defaults.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// Where the runc shim keeps the runtime's state, a folder a namespace: its
+/// default, as the option `root` is not set.
+const RUNTIME_STATE: &str = "/run/containerd/runc";
+
+/// Where containerd keeps the bundles of its tasks, a folder a namespace, and
+/// what belongs to them.
+const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task";
+const WORK: &str = "/var/lib/containerd/io.containerd.runtime.v2.task";
 
 const NAME: &str = "containerd";
 const RUNTIME: &str = "io.containerd.runc.v2";
@@ -60,6 +72,8 @@ pub struct Containerd {
     /// The first processes of the containers that were made or found here: to
     /// signal one, and to see that it is gone, no daemon is needed.
     processes: RefCell<HashMap<Id, Identity>>,
+    /// For what has to be run where containerd has left something behind.
+    reaper: Option<Reaper>,
 }
 
 impl Containerd {
@@ -73,7 +87,12 @@ impl Containerd {
             let socket = socket.clone();
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         }));
-        Self { channel, runtime, processes: RefCell::default() }
+        Self { channel, runtime, processes: RefCell::default(), reaper: None }
+    }
+
+    /// The same, able to clear up behind a containerd that could not.
+    pub fn with_reaper(self, reaper: Reaper) -> Self {
+        Self { reaper: Some(reaper), ..self }
     }
 
     /// containerd's version: the cheapest question, asked to see whether it answers.
@@ -110,7 +129,7 @@ impl Engine for Containerd {
             // What a start left that was cut short, or a shim that died, is in
             // the way: nobody else makes containers of ours.
             let mut made = self.make(job).await?;
-            if made.as_ref().is_err_and(|status| status.code() == Code::AlreadyExists) {
+            if made.as_ref().is_err_and(in_the_way) {
                 self.discard(id).await?;
                 made = self.make(job).await?;
             }
@@ -209,6 +228,7 @@ impl Engine for Containerd {
             }
             self.end_process(id).await;
             self.processes.borrow_mut().remove(id);
+            self.sweep(id).await;
             Ok(())
         })
     }
@@ -288,6 +308,43 @@ impl Containerd {
         }
     }
 
+    /// Removes what containerd has forgotten of a container that is deleted.
+    ///
+    /// It gives up after a few seconds when it clears up behind a shim that
+    /// died, or when whoever asked for a task has died meanwhile. What is left
+    /// then, perhaps with a process in it, is in the way of the next task of
+    /// that name for ever.
+    async fn sweep(&self, id: &Id) {
+        let below = |folder: &str| Path::new(folder).join(&id.namespace).join(&id.name);
+        let (bundle, runtime) = (below(BUNDLES), below(RUNTIME_STATE));
+        if bundle.exists() {
+            let shim = |words: &[&[u8]]| {
+                let has = |option: &str, value: &str| {
+                    words.windows(2).any(|pair| *pair == [option.as_bytes(), value.as_bytes()])
+                };
+                has("-namespace", &id.namespace) && has("-id", &id.name)
+            };
+            for shim in process::find(shim) {
+                let _ = init::sys::process::signal(shim.pid, Signal::SIGKILL);
+                let _ = process::gone(shim).await;
+            }
+        }
+        if runtime.exists()
+            && let (Some(program), Some(reaper)) = (direct::find_runtime(), &self.reaper)
+        {
+            let mut command = Command::new(program);
+            command.arg("--root").arg(Path::new(RUNTIME_STATE).join(&id.namespace));
+            command.args(["delete", "--force", &id.name]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            // If it fails, the next start will say what is in the way.
+            let _ = reaper.run(&mut command).await;
+        }
+        for folder in [bundle, below(WORK)] {
+            // It is not there, unless something went wrong before.
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+
     /// Sees to it that a container's first process is gone.
     async fn end_process(&self, id: &Id) {
         let process = self.processes.borrow().get(id).copied();
@@ -296,6 +353,12 @@ impl Containerd {
             let _ = process::gone(identity).await;
         }
     }
+}
+
+/// Whether a start failed because of something that is there already.
+fn in_the_way(status: &Status) -> bool {
+    // The second is what it says of a bundle's folder that it has forgotten.
+    status.code() == Code::AlreadyExists || status.message().contains("file exists")
 }
 
 /// What there is to be seen of a task.
