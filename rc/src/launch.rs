@@ -69,6 +69,7 @@ pub async fn launch(system: &System, engine: &dyn Engine, bundle: &Bundle) -> Re
     let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
     let marks = logs.make().map_err(|(path, source)| Error::Log { path, source })?;
     let (timeline, lane) = (&system.timeline, bundle.label());
+    timeline.follow(&lane);
     timeline.begin(&lane, "prepare");
     let prepared = noted(timeline, &lane, "prepare", prepare(system, bundle))?;
     let mut result = run(system, engine, bundle, &id, &logs).await;

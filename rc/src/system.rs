@@ -91,6 +91,11 @@ impl Choice {
         }
     }
 
+    /// Whether containerd is started.
+    pub fn starts_containerd(self) -> bool {
+        self.uses(Kind::Containerd)
+    }
+
     fn uses(self, kind: Kind) -> bool {
         self.stages == Some(kind) || self.services == Some(kind)
     }
@@ -217,12 +222,6 @@ impl System {
             self.timeline.join(CONTAINERD);
         }
         Ok(engine)
-    }
-
-    /// Asks containerd the cheapest question, and waits for an answer of
-    /// whatever kind.
-    pub async fn ask_containerd(&self) {
-        let _ = self.containerd.version().await;
     }
 
     /// Waits until the engine of a stage answers again, after a connection to

@@ -68,6 +68,10 @@ const NAMES: [(&str, &str); 6] = [
 /// else could be written.
 const RESOLV_CONF: (&str, &str) = ("etc/resolv.conf", "/run/resolvconf/resolv.conf");
 
+/// Completion for bash, which looks for it by the command's name.
+const COMPLETION: (&str, &str) =
+    ("usr/share/bash-completion/completions/service", include_str!("../../../rc/src/cli/completion.bash"));
+
 /// Files of the folder `pkg/init/root`.
 pub(super) const FILES: [(&str, &str); 4] = [
     ("etc/group", include_str!("../../init/root/etc/group")),
@@ -88,7 +92,7 @@ pub fn tree(inputs: &Inputs<'_>) -> Result<Tree> {
     for (path, target) in NAMES.into_iter().chain([RESOLV_CONF]) {
         tree.symlink(path, target)?;
     }
-    for (path, text) in FILES {
+    for (path, text) in FILES.into_iter().chain([COMPLETION]) {
         tree.file(path, 0o644, text)?;
     }
     super::busybox::add(&mut tree, inputs.busybox, "/bin/busybox")?;

@@ -2,6 +2,7 @@
 //! Cold plug as part of the boot: beside everything else, and then a listener.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -9,13 +10,13 @@ use init::console::Console;
 use init::{debug, error, warning};
 use tokio::sync::oneshot;
 
-use crate::modules::{ColdPlug, Event, Outcome, Place, Report};
+use crate::modules::{self, ColdPlug, Event, Outcome, Place, Report};
 use crate::timeline::{Span, Timeline};
 use crate::watch::Readable;
 
 /// What every container's root filesystem needs, and no device asks for: it
 /// is loaded with the others instead of by the first mount.
-const WANTED: [&str; 1] = ["overlay"];
+pub(super) const WANTED: [&str; 1] = ["overlay"];
 
 /// Cold plug under way on threads of its own.
 pub(super) type Settling = oneshot::Receiver<(ColdPlug, Report)>;
@@ -84,6 +85,14 @@ pub(super) async fn settled(console: &Arc<Console>, timeline: &Timeline, settlin
     }
 }
 
+/// Which modules had to wait for a device that another one brought up. Called
+/// when nobody waits for it.
+pub(super) fn note_parents(timeline: &Timeline) {
+    let found = modules::brought_up_by(Path::new("/sys")).into_iter();
+    let found: Vec<_> = found.map(|(modalias, module)| (modalias, format!("module {module}/load"))).collect();
+    timeline.wanted_after(&found);
+}
+
 /// Every module that the kernel was asked to load.
 fn note_modules(report: &Report, timeline: &Timeline) {
     for module in &report.modules {
@@ -97,6 +106,7 @@ fn note_modules(report: &Report, timeline: &Timeline) {
         let end = module.started + module.took;
         let mut span = Span::over(&lane(&module.name), "load", module.started, end);
         span.after = module.needs.iter().map(|need| format!("{}/load", lane(need))).collect();
+        span.wanted = Some(module.wanted_by.clone());
         span.failed = failed;
         timeline.add(span);
     }

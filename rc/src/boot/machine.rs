@@ -33,14 +33,17 @@ pub fn hostname(etc: &str, current: &str, address: Option<&str>) -> Option<Strin
     (unset && !digits.is_empty()).then(|| format!("linuxkit-{digits}"))
 }
 
-/// Reads what [`hostname`] decides by, and applies it.
-pub fn set_hostname(kernel: &dyn Kernel, console: &Console) {
+/// Reads what [`hostname`] decides by.
+pub fn wanted_hostname() -> Option<String> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let address = read("/sys/class/net/eth0/address");
     let address = Some(address.trim()).filter(|text| !text.is_empty());
-    let Some(name) = hostname(&read("/etc/hostname"), &read("/proc/sys/kernel/hostname"), address) else {
-        return;
-    };
+    hostname(&read("/etc/hostname"), &read("/proc/sys/kernel/hostname"), address)
+}
+
+/// Sets the host name.
+pub fn set_hostname(kernel: &dyn Kernel, console: &Console) {
+    let Some(name) = wanted_hostname() else { return };
     match kernel.apply(&Action::SetHostname(name.clone())) {
         Ok(()) => debug!(console, "hostname: {name}"),
         Err(error) => error!(console, "hostname: cannot set {name:?}: {error}; the old name stays"),

@@ -29,6 +29,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::Notify;
 
 use crate::bundle::Stage;
+use crate::control::journal::Journal;
 use crate::linger::watched;
 use crate::progress::{BOOTED, Progress};
 use crate::reaper::Reaper;
@@ -170,14 +171,13 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
     }
     let system = Rc::new(system);
     tokio::task::yield_now().await;
-    let boot = Rc::new(Boot {
-        services: Supervisor::new(system.clone()),
-        system: system.clone(),
-        finished: Notify::new(),
-        going_down: Cell::new(false),
-        leaving: Notify::new(),
-    });
-    control::serve(Path::new(paths::CONTROL), boot.clone())?;
+    let boot = Boot::new(system.clone());
+    let journal = Journal::new(Path::new(paths::EVENTS));
+    if taking_over {
+        journal.note("rc.init", "ended", "running", "started again".to_owned());
+    }
+    journal.start(&boot);
+    control::serve(Path::new(paths::CONTROL), boot.clone(), journal)?;
     {
         let system = system.clone();
         tokio::task::spawn_local(async move { shell::always(&system).await });
@@ -205,6 +205,13 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
 }
 
 impl Boot {
+    /// A system whose services are not known yet.
+    pub fn new(system: Rc<System>) -> Rc<Self> {
+        let services = Supervisor::new(system.clone());
+        let (finished, leaving) = (Notify::new(), Notify::new());
+        Rc::new(Self { system, services, finished, going_down: Cell::new(false), leaving })
+    }
+
     /// Everything up to the last service.
     async fn bring_up(self: &Rc<Self>, taking_over: bool, begun: &Begun) {
         let (system, folder) = (&self.system, Path::new(paths::INIT_D));
@@ -229,10 +236,13 @@ impl Boot {
         shell::before(system, point::BOOTED).await;
         system.progress.mark(BOOTED);
         info!(system.console, "boot: done");
-        // The kernel's log is read now, when nobody waits for it.
+        // Devices and the kernel's log are read now, when nobody waits for it.
         system.timeline.done(|| match begun.contained {
             true => Vec::new(),
-            false => kernel::before_rc(begun.at),
+            false => {
+                devices::note_parents(&system.timeline);
+                kernel::before_rc(begun.at)
+            }
         });
     }
 

@@ -13,8 +13,13 @@ use super::{initd, machine, mounts, own_program};
 use crate::bundle::{self, Bundle, Hierarchy, Stage, volumes};
 use crate::engine::daemon;
 use crate::engine::direct::find_runtime;
+use crate::modules::{self, Place};
 use crate::paths;
+use crate::supervise::policy::Policy;
 use crate::system::Choice;
+
+/// The resolver's file, which may lead elsewhere.
+const RESOLVER: &str = "/etc/resolv.conf";
 
 /// The plan of the image at `/`, as text.
 pub fn print() -> String {
@@ -39,17 +44,51 @@ pub fn print() -> String {
     if let Some(problem) = problem {
         line(&mut text, &problem);
     }
+    if choice.starts_containerd() {
+        line(&mut text, &format!("start {}, beside everything that follows", daemon::PROGRAM));
+    }
+    section(&mut text, "devices");
+    devices(&mut text);
     section(&mut text, "settings");
     for action in machine::limits() {
         line(&mut text, &action.to_string());
     }
     line(&mut text, "loopback up");
-    section(&mut text, paths::INIT_D);
-    match initd::plan(Path::new(paths::INIT_D), &own_program(), initd::BOOT) {
-        Ok(entries) => entries.iter().for_each(|entry| describe(&mut text, entry)),
-        Err(error) => line(&mut text, &format!("cannot be read: {error}")),
+    if let Ok(target) = fs::read_link(RESOLVER) {
+        line(&mut text, &format!("make what {RESOLVER} leads to, {}, unless it is there", target.display()));
+    }
+    line(&mut text, "set the clock from the hardware clock (UTC), when devices have settled");
+    match machine::wanted_hostname() {
+        Some(name) => line(&mut text, &format!("hostname {name}")),
+        None => line(&mut text, "hostname as it is"),
+    }
+    for (folder, stages) in [(paths::INIT_D, initd::BOOT), (paths::SHUTDOWN_D, initd::SHUTDOWN)] {
+        section(&mut text, folder);
+        match initd::plan(Path::new(folder), &own_program(), stages) {
+            Ok(entries) => entries.iter().for_each(|entry| describe(&mut text, entry)),
+            Err(error) => line(&mut text, &format!("cannot be read: {error}")),
+        }
     }
     text
+}
+
+/// The modules of the devices that are there now.
+fn devices(text: &mut String) {
+    let place = match Place::running() {
+        Ok(place) => place,
+        Err(error) => return line(text, &format!("cannot tell the kernel's version: {error}")),
+    };
+    let (plan, complaints) = modules::plan(&place, &super::devices::WANTED);
+    for step in &plan.steps {
+        line(text, &format!("{}  # {}", step.to_string().trim_end(), step.wanted_by));
+    }
+    for name in &plan.blacklisted {
+        line(text, &format!("# {name}: blacklisted"));
+    }
+    for complaint in complaints {
+        line(text, &format!("# {complaint}"));
+    }
+    line(text, "and what is needed by devices that these bring up");
 }
 
 fn describe(text: &mut String, entry: &Entry) {
@@ -64,7 +103,8 @@ fn describe(text: &mut String, entry: &Entry) {
         },
         Entry::Own(OwnStage::Onboot) => containers(text, Stage::Onboot),
         Entry::Own(OwnStage::Services) => containers(text, Stage::Services),
-        Entry::Own(OwnStage::Onshutdown) | Entry::Script(_) => {}
+        Entry::Own(OwnStage::Onshutdown) => containers(text, Stage::Onshutdown),
+        Entry::Script(_) => {}
     }
 }
 
@@ -78,9 +118,18 @@ fn containers(text: &mut String, stage: Stage) {
         match Bundle::load(&path, stage) {
             Ok(bundle) => {
                 line(text, &format!("  {}", bundle.label()));
+                let own = bundle.annotations().iter().filter(|(key, _)| key.starts_with("lkinit."));
+                own.for_each(|(key, value)| line(text, &format!("    # {key}={value}")));
+                let unreadable = match stage {
+                    Stage::Services => Policy::from_annotations(bundle.annotations()).1,
+                    Stage::Onboot | Stage::Onshutdown => Vec::new(),
+                };
+                let warnings =
+                    unreadable.iter().map(ToString::to_string).chain(bundle.warnings.iter().cloned());
+                warnings.for_each(|warning| line(text, &format!("    # warning: {warning}")));
                 bundle.describe(&hierarchy).iter().for_each(|step| line(text, &format!("    {step}")));
             }
-            Err(error) => line(text, &format!("  {error}")),
+            Err(error) => line(text, &format!("  # left out: {error}")),
         }
     }
 }

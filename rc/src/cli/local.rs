@@ -2,6 +2,7 @@
 //! `service` where no supervisor answers: the same steps, done here and once.
 
 use std::path::Path;
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,11 @@ use init::console::Console;
 use nix::libc::{SIGKILL, SIGTERM};
 use tokio::time::timeout;
 
-use super::service::Options;
+use super::args::Options;
 use crate::boot::initd::OwnStage;
 use crate::bundle::{self, Bundle, Stage};
 use crate::control::{Answer, Request};
-use crate::engine::{Engine, Id};
+use crate::engine::{Engine, Exec, Id};
 use crate::launch;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
@@ -60,7 +61,15 @@ pub(super) fn request(options: &Options, request: &Request) -> Result<Answer, St
             }
             if failures.is_empty() { Ok(Answer::Done) } else { Err(failures.join("; ")) }
         }
-        Request::Status | Request::Shutdown => Err("no supervisor answers".to_owned()),
+        Request::Status | Request::Follow | Request::Shutdown => Err("no supervisor answers".to_owned()),
+    })
+}
+
+/// The command that runs something in a service's container.
+pub(super) fn exec_command(options: &Options, name: &str, exec: Exec<'_>) -> Result<Command, String> {
+    block_on(Some(&options.socket), async |system| {
+        let (engine, _, id) = handles(&system, options, name)?;
+        engine.exec(&id, exec).map_err(|error| error.to_string())
     })
 }
 

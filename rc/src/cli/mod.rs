@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One program by several names: which one this call is.
 
+mod args;
+mod ask;
+mod boot;
+mod events;
+mod exec;
 mod local;
+mod logs;
 mod service;
+mod status;
+mod table;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -2,119 +2,30 @@
 //! `service`: the command of LinuxKit's name, and the links of its stages.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
+use super::args::{self, Options, command, help, near, usage};
+use super::ask::{ask, unknown};
+use super::{boot, events, exec, local, logs, status};
 use crate::boot::initd::OwnStage;
 use crate::bundle::{Bundle, Stage};
-use crate::cli::local;
-use crate::control::{Answer, Client, Failure, Request};
-use crate::engine::containerd::SOCKET;
-use crate::paths;
+use crate::control::{Answer, Failure, Request};
 
-const USAGE: &str = "\
-usage: service [OPTIONS] start|stop|restart NAME
-       service [OPTIONS] system-init
-       service [OPTIONS] status
-
-  start NAME     start a service, and wait until it is up
-  stop NAME      stop a service, and wait until it is down
-  restart NAME   stop a service if it is up, and start it
-  system-init    start every service that is not up
-  status         list the services
-
-options (with one dash or two):
-  -q             say nothing but errors
-  -v             say more
-  -path DIR      the folder of the services' bundles (/containers/services)
-  -sock PATH     containerd's socket, where no supervisor answers
-  -containerd-namespace NS
-                 containerd's namespace, where no supervisor answers
-  -dump-spec FILE
-                 write the service's OCI configuration to FILE
-";
-
-/// What the command line asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Options {
-    pub(super) quiet: bool,
-    pub(super) verbose: bool,
-    pub(super) namespace: Option<String>,
-    pub(super) socket: PathBuf,
-    pub(super) path: PathBuf,
-    pub(super) dump_spec: Option<PathBuf>,
-    pub(super) words: Vec<String>,
-}
-
-/// Reads flags and words in any order, as Go's flag package lets users write
-/// the flags of a subcommand behind it: `service start -sock S NAME`.
-fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Options, String> {
-    let mut options = Options {
-        quiet: false,
-        verbose: false,
-        namespace: None,
-        socket: SOCKET.into(),
-        path: Path::new(paths::CONTAINERS).join(Stage::Services.folder()),
-        dump_spec: None,
-        words: Vec::new(),
-    };
-    let mut arguments = arguments.map(|word| word.to_string_lossy().into_owned());
-    while let Some(word) = arguments.next() {
-        let Some(flag) = word.strip_prefix('-').map(|flag| flag.strip_prefix('-').unwrap_or(flag)) else {
-            options.words.push(word);
-            continue;
-        };
-        let (flag, inline) = match flag.split_once('=') {
-            Some((flag, value)) => (flag, Some(value.to_owned())),
-            None => (flag, None),
-        };
-        let mut value = || {
-            let value = inline.clone().or_else(|| arguments.next());
-            value.ok_or_else(|| format!("-{flag} wants a value"))
-        };
-        match flag {
-            "q" => options.quiet = true,
-            "v" => options.verbose = true,
-            "containerd-namespace" => options.namespace = Some(value()?),
-            "sock" => options.socket = value()?.into(),
-            "path" => options.path = value()?.into(),
-            "dump-spec" => options.dump_spec = Some(value()?.into()),
-            "h" | "help" => options.words.insert(0, "help".to_owned()),
-            _ => return Err(format!("unknown flag {word:?}")),
-        }
-    }
-    Ok(options)
-}
-
-/// `service`, or a link whose name says the stage.
-pub(super) fn main(name: &str, arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let options = match parse(arguments) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprint!("service: {problem}\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    let result = match OwnStage::of_link(name) {
-        Some(stage) => stage_link(stage),
-        None => command(&options),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Problem::Usage(problem)) => {
-            eprint!("service: {problem}\n{USAGE}");
-            ExitCode::from(2)
-        }
-        Err(Problem::Failed(problem)) => {
-            eprintln!("service: {problem}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-enum Problem {
+/// Why it did not go as it was asked for.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// It makes no sense: exit status 2.
     Usage(String),
+    /// It was tried and failed: 1.
     Failed(String),
+    /// Something of it has failed, and has been told: 1.
+    Told,
+    /// A service that does not run: 3.
+    NotRunning,
+    /// There is no such service: 4.
+    Unknown(String),
 }
 
 impl From<Failure> for Problem {
@@ -123,9 +34,51 @@ impl From<Failure> for Problem {
     }
 }
 
+/// Text on standard output. Whoever reads it may have seen enough.
+pub(super) fn show(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        // As a shell counts SIGPIPE.
+        std::process::exit(141);
+    }
+}
+
+/// Says what was wrong with the call.
+pub(super) fn usage_error(problem: &str) -> ExitCode {
+    eprintln!("service: {problem}\n`service help` tells how it is called.");
+    ExitCode::from(2)
+}
+
+/// `service`, or a link whose name says the stage.
+pub(super) fn main(name: &str, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let options = match args::parse(arguments) {
+        Ok(options) => options,
+        Err(problem) => return usage_error(&problem),
+    };
+    let result = match OwnStage::of_link(name) {
+        Some(stage) => stage_link(stage),
+        None if options.verb == "exec" && !options.help => return exec::exec(&options),
+        None => run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Problem::Usage(problem)) => usage_error(&problem),
+        Err(Problem::Failed(problem)) => {
+            eprintln!("service: {problem}");
+            ExitCode::FAILURE
+        }
+        Err(Problem::Told) => ExitCode::FAILURE,
+        Err(Problem::NotRunning) => ExitCode::from(3),
+        Err(Problem::Unknown(problem)) => {
+            eprintln!("service: {problem}");
+            ExitCode::from(4)
+        }
+    }
+}
+
 fn stage_link(stage: OwnStage) -> Result<(), Problem> {
     match stage {
-        OwnStage::Services => match ask(&Request::StartAll)? {
+        OwnStage::Services => match ask(&Request::StartAll, None)? {
             Some(_) => Ok(()),
             None => Err(Problem::Failed("no supervisor: services are started by rc.init".to_owned())),
         },
@@ -133,70 +86,97 @@ fn stage_link(stage: OwnStage) -> Result<(), Problem> {
     }
 }
 
-fn command(options: &Options) -> Result<(), Problem> {
-    let mut words = options.words.iter().map(String::as_str);
-    let verb = words.next().unwrap_or_default();
-    let mut name =
-        || words.next().map(str::to_owned).ok_or(Problem::Usage(format!("{verb}: which service?")));
-    let request = match verb {
-        "help" => {
-            print!("{USAGE}");
-            return Ok(());
-        }
-        "start" => Request::Start { name: name()? },
-        "stop" => Request::Stop { name: name()? },
-        "restart" => Request::Restart { name: name()? },
-        "system-init" => Request::StartAll,
-        "status" | "list" => Request::Status,
+fn run(options: &Options) -> Result<(), Problem> {
+    if options.help {
+        let text = command(&options.verb).map_or_else(usage, help);
+        show(&text);
+        return Ok(());
+    }
+    match options.verb.as_str() {
+        "help" => match options.words.first().map(|word| (word, command(word))) {
+            None => show(&usage()),
+            Some((_, Some(command))) => show(&help(command)),
+            Some((word, None)) => return Err(unknown_command(word)),
+        },
+        "start" => each(options, |name| Request::Start { name })?,
+        "stop" => each(options, |name| Request::Stop { name })?,
+        "restart" => each(options, |name| Request::Restart { name })?,
+        "system-init" => told(options, "system-init", request(options, &Request::StartAll))?,
+        "status" => status::status(options)?,
+        "list" => status::list(options)?,
+        "logs" => logs::logs(options)?,
+        "events" => events::events(options)?,
+        "boot" => boot::boot(options)?,
+        "completion" => match options.words.first().map(String::as_str) {
+            Some("bash") => show(args::COMPLETION),
+            _ => return Err(Problem::Usage("completion: for bash only".to_owned())),
+        },
         "" => return Err(Problem::Usage("what is to be done?".to_owned())),
-        other => return Err(Problem::Usage(format!("unknown command {other:?}"))),
-    };
-    if let (Some(file), Request::Start { name }) = (&options.dump_spec, &request) {
+        other => return Err(unknown_command(other)),
+    }
+    Ok(())
+}
+
+fn unknown_command(word: &str) -> Problem {
+    let names = args::COMMANDS.iter().map(|command| command.name);
+    let hint = near(word, names).map(|near| format!("; is it {near:?}?")).unwrap_or_default();
+    Problem::Usage(format!("unknown command {word:?}{hint}"))
+}
+
+/// The same for every name. One that fails does not keep the others waiting
+/// for ever; a name that is none is told before anything is done.
+fn each(options: &Options, request_for: impl Fn(String) -> Request) -> Result<(), Problem> {
+    let verb = options.verb.as_str();
+    if options.words.is_empty() {
+        return Err(Problem::Usage(format!("{verb}: which service?")));
+    }
+    for name in &options.words {
+        if name.contains('/') || !options.path.join(name).is_dir() {
+            let names = status::names(&options.path);
+            return Err(unknown(name, names.iter().map(String::as_str), &options.path));
+        }
+    }
+    if let (Some(file), "start", [name]) = (&options.dump_spec, verb, options.words.as_slice()) {
         dump_spec(&options.path.join(name), file)?;
     }
-    let answer = match ask(&request)? {
-        Some(answer) => answer,
-        None => local::request(options, &request).map_err(Problem::Failed)?,
-    };
+    let mut result = Ok(());
+    for name in &options.words {
+        let done = told(options, &format!("{verb} {name}"), request(options, &request_for(name.clone())));
+        if let Err(problem) = done {
+            match problem {
+                Problem::Failed(text) => eprintln!("service: {text}"),
+                other => return Err(other),
+            }
+            result = Err(Problem::Told);
+        }
+    }
+    result
+}
+
+/// Asks the supervisor, or does it here: where there is none, or for a
+/// container that it does not know by the flags given.
+fn request(options: &Options, request: &Request) -> Result<Answer, Problem> {
+    let usual = Options::default();
+    let elsewhere =
+        options.path != usual.path || options.namespace.is_some() || options.socket != usual.socket;
+    let answer = if elsewhere { None } else { ask(request, None)? };
     match answer {
-        Answer::Done => {
-            if options.verbose && !options.quiet {
-                println!("service: {verb}: done");
-            }
-            Ok(())
-        }
-        Answer::Failed { reason } => Err(Problem::Failed(format!("{verb}: {reason}"))),
-        Answer::Services { services, containerd } => {
-            println!(
-                "{:<24} {:<10} {:>8} {:>8} {:>8}  LAST EXIT",
-                "SERVICE", "STATE", "PID", "UPTIME", "RESTARTS"
-            );
-            for status in services {
-                let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
-                println!(
-                    "{:<24} {:<10} {:>8} {:>8} {:>8}  {}",
-                    status.name,
-                    status.state,
-                    number(status.pid.map(u64::from)),
-                    status.uptime.map_or("-".to_owned(), |seconds| format!("{seconds}s")),
-                    status.restarts,
-                    number(status.last_exit.map(u64::from)),
-                );
-            }
-            if let Some(containerd) = containerd {
-                println!("containerd: {containerd}");
-            }
-            Ok(())
-        }
+        Some(answer) => Ok(answer),
+        None => local::request(options, request).map_err(Problem::Failed),
     }
 }
 
-/// Asks the supervisor; `None` where there is none.
-fn ask(request: &Request) -> Result<Option<Answer>, Failure> {
-    match Client::connect(Path::new(paths::CONTROL)) {
-        Ok(mut client) => client.ask(request, None).map(Some),
-        Err(Failure::NoSupervisor { .. }) => Ok(None),
-        Err(failure) => Err(failure),
+fn told(options: &Options, what: &str, answer: Result<Answer, Problem>) -> Result<(), Problem> {
+    match answer {
+        Ok(Answer::Failed { reason }) => Err(Problem::Failed(format!("{what}: {reason}"))),
+        Ok(_) => {
+            if options.verbose && !options.quiet {
+                show(&format!("service: {what}: done\n"));
+            }
+            Ok(())
+        }
+        Err(Problem::Failed(reason)) => Err(Problem::Failed(format!("{what}: {reason}"))),
+        Err(problem) => Err(problem),
     }
 }
 
@@ -205,28 +185,4 @@ fn dump_spec(bundle: &Path, file: &Path) -> Result<(), Problem> {
     let text = format!("{:#}\n", bundle.spec());
     std::fs::write(file, text)
         .map_err(|error| Problem::Failed(format!("cannot write {}: {error}", file.display())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(line: &str) -> Result<Options, String> {
-        parse(line.split_whitespace().map(OsString::from))
-    }
-
-    #[test]
-    fn flags_stand_anywhere_with_one_dash_or_two() {
-        let options = words("-q start --sock /s -path=/p getty").unwrap();
-        assert!(options.quiet);
-        assert_eq!(options.words, ["start", "getty"]);
-        assert_eq!((options.socket, options.path), ("/s".into(), "/p".into()));
-        assert_eq!(words("-containerd-namespace x stop y").unwrap().namespace.as_deref(), Some("x"));
-    }
-
-    #[test]
-    fn what_is_not_understood_is_said() {
-        assert_eq!(words("start -sock").unwrap_err(), "-sock wants a value");
-        assert_eq!(words("--fast start x").unwrap_err(), "unknown flag \"--fast\"");
-    }
 }

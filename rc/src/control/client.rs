@@ -22,6 +22,9 @@ pub enum Failure {
     /// The connection broke.
     #[error("the supervisor did not answer: {0}")]
     Broken(#[source] io::Error),
+    /// It answered something else.
+    #[error("the supervisor answered something else: {0}")]
+    Unexpected(String),
 }
 
 /// A connection to the supervisor.
@@ -43,10 +46,26 @@ impl Client {
     /// # Errors
     /// `Broken`, also when the time is over.
     pub fn ask(&mut self, request: &Request, patience: Option<Duration>) -> Result<Answer, Failure> {
+        self.send(request)?;
+        self.receive(patience)
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// `Broken`.
+    pub fn send(&mut self, request: &Request) -> Result<(), Failure> {
         let mut line = serde_json::to_string(request).map_err(|error| Failure::Broken(error.into()))?;
         line.push('\n');
+        self.0.get_mut().write_all(line.as_bytes()).map_err(Failure::Broken)
+    }
+
+    /// Waits for an answer, for so long at most.
+    ///
+    /// # Errors
+    /// `Broken`, also when the time is over.
+    pub fn receive(&mut self, patience: Option<Duration>) -> Result<Answer, Failure> {
         self.0.get_ref().set_read_timeout(patience).map_err(Failure::Broken)?;
-        self.0.get_mut().write_all(line.as_bytes()).map_err(Failure::Broken)?;
         let mut answer = String::new();
         if self.0.read_line(&mut answer).map_err(Failure::Broken)? == 0 {
             return Err(Failure::Broken(io::ErrorKind::UnexpectedEof.into()));

@@ -3,6 +3,8 @@
 //! line over `/run/lkinit/control.sock`, one JSON answer a line back.
 
 mod client;
+mod follow;
+pub mod journal;
 mod server;
 
 pub use client::{Client, Failure};
@@ -10,7 +12,7 @@ pub use server::serve;
 
 use serde::{Deserialize, Serialize};
 
-use crate::supervise::Status;
+use crate::supervise::{Change, Status};
 
 /// What the supervisor can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,13 +37,16 @@ pub enum Request {
     StartAll,
     /// Tell about every service.
     Status,
+    /// Tell what happens from now on: answered with `done`, then with one
+    /// `changed` after the other. Nothing more can be asked for.
+    Follow,
     /// Take everything down but the machine; answered when it is done. The
     /// supervisor ends after the answer.
     Shutdown,
 }
 
 /// What the supervisor answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Answer {
     /// It is done.
@@ -58,19 +63,17 @@ pub enum Answer {
         /// containerd: its version, or why it does not answer.
         containerd: Option<String>,
     },
+    /// Something has happened.
+    Changed {
+        /// What.
+        change: Change,
+    },
+    /// Too much has happened since something was read last; no more will come.
+    TooSlow {
+        /// How many changes are left out.
+        missed: u64,
+    },
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_a_line_of_json() {
-        let request = Request::Start { name: "getty".to_owned() };
-        let text = serde_json::to_string(&request).unwrap();
-        assert_eq!(text, r#"{"command":"start","name":"getty"}"#);
-        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
-        assert_eq!(serde_json::to_string(&Request::StartAll).unwrap(), r#"{"command":"start-all"}"#);
-        assert!(serde_json::from_str::<Request>(r#"{"command":"dance"}"#).is_err());
-    }
-}
+mod tests;

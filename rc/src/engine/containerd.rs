@@ -30,7 +30,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::{Answer, Engine, Error, Exit, Found, Id, Job, Task, TaskState, direct};
+use super::{Answer, Engine, Error, Exec, Exit, Found, Id, Job, Task, TaskState, direct};
 use crate::process::{self, Identity};
 use crate::reaper::Reaper;
 
@@ -201,6 +201,16 @@ impl Engine for Containerd {
             let answer = self.tasks().kill(scoped(request, id)?).await;
             answer.map(drop).map_err(|status| refused("signal", id, &status))
         })
+    }
+
+    fn exec(&self, id: &Id, exec: Exec<'_>) -> Result<Command, Error> {
+        let missing = || Error::Unavailable {
+            engine: "no OCI runtime",
+            reason: format!("none of {} is there", direct::RUNTIMES.join(", ")),
+        };
+        // With a crun in the image it is what the shims use; else they use runc.
+        let program = direct::find_runtime().ok_or_else(missing)?;
+        Ok(exec.command(&program, &Path::new(RUNTIME_STATE).join(&id.namespace), id))
     }
 
     fn delete<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {

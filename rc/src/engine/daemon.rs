@@ -164,6 +164,11 @@ impl Daemon {
         }
     }
 
+    /// Where it stands now, and what becomes of it.
+    pub fn subscribe(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
     /// The daemon's process, while there is one.
     pub fn pid(&self) -> Option<i32> {
         self.pid.get()

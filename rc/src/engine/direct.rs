@@ -24,7 +24,7 @@ use nix::unistd::Pid;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, Engine, Error, Exit, Found, Id, Job, Task, TaskState};
+use super::{Answer, Engine, Error, Exec, Exit, Found, Id, Job, Task, TaskState};
 use crate::process::{self, Identity};
 use crate::reaper::Reaper;
 
@@ -280,6 +280,10 @@ impl Engine for Direct {
             kill(Pid::from_raw(identity.pid), signal)
                 .map_err(|error| io_error(format!("signalling process {}", identity.pid), error.into()))
         })
+    }
+
+    fn exec(&self, id: &Id, exec: Exec<'_>) -> Result<Command, Error> {
+        Ok(exec.command(&self.program, &self.folder(&id.namespace).join("state"), id))
     }
 
     fn delete<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {

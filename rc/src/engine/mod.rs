@@ -14,6 +14,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::process::Command;
 
 use nix::libc::SIGKILL;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,36 @@ pub struct Job<'a> {
     pub stdout: &'a Path,
     /// A file that takes its standard error; it exists.
     pub stderr: &'a Path,
+}
+
+/// A further process in a container that runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Exec<'a> {
+    /// The program and its arguments; the rest (environment, user,
+    /// capabilities, working directory) is as for the first process.
+    pub args: &'a [String],
+    /// It gets a terminal of its own: its standard input has to be one then.
+    pub terminal: bool,
+    /// A file to write its pid in the root pid namespace to. Who ends only the
+    /// runtime's program leaves the process behind.
+    pub pid_file: Option<&'a Path>,
+}
+
+impl Exec<'_> {
+    /// The call of an OCI runtime's program. It ends with the process, and
+    /// with its exit status; input and output are the caller's to set.
+    fn command(self, program: &Path, root: &Path, id: &Id) -> Command {
+        let mut command = Command::new(program);
+        command.arg("--root").arg(root).arg("exec");
+        if self.terminal {
+            command.arg("--tty");
+        }
+        if let Some(path) = self.pid_file {
+            command.arg("--pid-file").arg(path);
+        }
+        command.arg(&id.name).args(self.args);
+        command
+    }
 }
 
 /// How a container's first process ended.
@@ -209,6 +240,13 @@ pub trait Engine {
 
     /// Sends a signal to the first process, or with `all` to every process.
     fn kill<'a>(&'a self, id: &'a Id, signal: i32, all: bool) -> Answer<'a, ()>;
+
+    /// The command that runs a further process in a container, by the OCI
+    /// runtime's program: nothing of it depends on the engine's daemon.
+    ///
+    /// # Errors
+    /// There is no OCI runtime.
+    fn exec(&self, id: &Id, exec: Exec<'_>) -> Result<Command, Error>;
 
     /// Removes what is left of a container whose process has ended or was
     /// never started; when it returns, all output has been written and

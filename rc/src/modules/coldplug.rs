@@ -3,12 +3,14 @@
 //! that appear while modules load, and for those that come later.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use init::sys::uevent::UeventSocket;
 
 use super::complaint::Complaint;
 use super::insert::RunningKernel;
+use super::name::ModuleName;
 use super::plan::{Blacklist, Plan, Planner};
 use super::pool::Pool;
 use super::report::{Event, Report};
@@ -63,13 +65,23 @@ impl ColdPlug {
     }
 }
 
-/// What cold plug would load for the devices that are there now, with what is
-/// wrong with the configuration. Devices that the modules bring up are not in it.
-pub fn plan(place: &Place) -> (Plan, Vec<Complaint>) {
+/// Which module brought each device up whose driver is a module: its modalias,
+/// and the module of the device above.
+pub fn brought_up_by(sys: &Path) -> Vec<(String, ModuleName)> {
+    let found = sysfs::brought_up_by(sys).into_iter();
+    found.map(|(modalias, module)| (modalias, ModuleName::new(&module))).collect()
+}
+
+/// What cold plug would load for the devices that are there now and for these
+/// names or aliases, with what is wrong with the configuration. Devices that the modules bring up are not in it.
+pub fn plan(place: &Place, names: &[&str]) -> (Plan, Vec<Complaint>) {
     let tables = Tables::read(place);
     let mut planner = Planner::new(&tables);
     for modalias in sysfs::modaliases(&place.sys) {
         planner.want(&modalias, Blacklist::Aliases);
+    }
+    for name in names {
+        planner.want(name, Blacklist::Aliases);
     }
     (planner.finish(), tables.complaints().to_vec())
 }

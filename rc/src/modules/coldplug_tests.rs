@@ -255,7 +255,7 @@ fn a_failed_module_has_another_chance_with_the_next_device() {
 
 #[test]
 fn a_plan_shows_what_would_be_loaded() {
-    let (plan, complaints) = plan(&machine().config("options virtio_pci force_legacy=1\n").place());
+    let (plan, complaints) = plan(&machine().config("options virtio_pci force_legacy=1\n").place(), &[]);
     let shown: Vec<String> = plan.steps.iter().map(|step| step.to_string()).collect();
     assert!(shown[2].ends_with("modules/kernel/virtio_pci.ko force_legacy=1"), "{shown:?}");
     assert_eq!((shown.len(), complaints.len()), (3, 0));

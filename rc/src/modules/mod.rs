@@ -26,7 +26,7 @@ mod testing;
 mod unpack;
 
 pub use applet::modprobe_main;
-pub use coldplug::{ColdPlug, plan};
+pub use coldplug::{ColdPlug, brought_up_by, plan};
 pub use complaint::{Complaint, Origin};
 pub use insert::{InsertError, ModuleKernel, RunningKernel};
 pub use name::ModuleName;

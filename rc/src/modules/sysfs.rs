@@ -35,6 +35,26 @@ pub(super) fn modaliases(sys: &Path) -> Vec<String> {
     found
 }
 
+/// The module whose driver brought a device up: that of the nearest device
+/// above it that has one. For each device under `SYS/bus/*/devices/*`, its
+/// modalias and that module.
+pub(super) fn brought_up_by(sys: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for bus in entries(&sys.join("bus")) {
+        let devices = sys.join("bus").join(bus).join("devices");
+        for device in entries(&devices) {
+            let Ok(device) = fs::canonicalize(devices.join(device)) else { continue };
+            let Ok(modalias) = fs::read_to_string(device.join("modalias")) else { continue };
+            let above = device.ancestors().skip(1).take_while(|above| above.starts_with(sys));
+            let module = above.into_iter().find_map(|above| fs::read_link(above.join("driver/module")).ok());
+            if let Some(name) = module.as_deref().and_then(Path::file_name) {
+                found.push((modalias.trim_end().to_owned(), name.to_string_lossy().into_owned()));
+            }
+        }
+    }
+    found
+}
+
 /// Has the kernel send an "add" for every device there is, for those who came
 /// too late for the first one (Documentation/ABI/testing/sysfs-uevent). A
 /// device that goes meanwhile is none.
@@ -73,6 +93,25 @@ mod tests {
         std::fs::create_dir_all(tree.path().join("sys/bus/usb")).unwrap();
         assert_eq!(modaliases(&tree.path().join("sys")), ["pci:v1", "cpu:type:x86"]);
         assert!(modaliases(&tree.path().join("nothing")).is_empty());
+    }
+
+    #[test]
+    fn a_device_is_brought_up_by_what_drives_the_one_above() {
+        let tree = Tree::new();
+        let link = |target: &str, path: &str| {
+            let path = tree.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(tree.path().join(target), path).unwrap();
+        };
+        tree.write("sys/devices/pci0/03.0/modalias", "pci:v1\n");
+        tree.write("sys/devices/pci0/03.0/group/virtio0/modalias", "virtio:d2\n");
+        tree.write("sys/module/virtio_pci/refcnt", "0");
+        link("sys/module/virtio_pci", "sys/bus/pci/drivers/virtio-pci/module");
+        link("sys/bus/pci/drivers/virtio-pci", "sys/devices/pci0/03.0/driver");
+        link("sys/devices/pci0/03.0", "sys/bus/pci/devices/03.0");
+        link("sys/devices/pci0/03.0/group/virtio0", "sys/bus/virtio/devices/virtio0");
+        let sys = tree.path().canonicalize().unwrap().join("sys");
+        assert_eq!(brought_up_by(&sys), [("virtio:d2".to_owned(), "virtio_pci".to_owned())]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`state`] decides, this driver carries out: it feeds events to the state
 //! machine of each service and does what the machine asks for.
 
+mod events;
 mod memory;
 pub mod policy;
 mod report;
@@ -20,7 +21,7 @@ use init::mountinfo::MountTable;
 use init::sys::clock::since_boot;
 use init::{error, warning};
 use nix::libc::SIGKILL;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::bundle::{self, Bundle, Stage};
@@ -30,6 +31,8 @@ use crate::paths;
 use crate::process;
 use crate::system::System;
 use crate::timeline::WAITING;
+pub use events::Change;
+use events::Changes;
 use memory::Memory;
 use policy::Policy;
 pub use report::Status;
@@ -72,6 +75,7 @@ pub struct Supervisor {
     taken_over: Cell<bool>,
     /// Counts changes of phase, for those who wait for one.
     changes: watch::Sender<u64>,
+    told: Changes,
 }
 
 impl Supervisor {
@@ -83,6 +87,7 @@ impl Supervisor {
             memory: Memory::new(Path::new(paths::SERVICES)),
             taken_over: Cell::new(false),
             changes: watch::Sender::new(0),
+            told: Changes::default(),
         })
     }
 
@@ -260,6 +265,11 @@ impl Supervisor {
         up.map(|(name, _)| name.clone()).collect()
     }
 
+    /// The last changes of state, the oldest first, and those to come.
+    pub fn subscribe(&self) -> (Vec<Change>, broadcast::Receiver<Change>) {
+        self.told.subscribe()
+    }
+
     /// Every service, by name.
     pub fn status(&self) -> Vec<Status> {
         let now = since_boot();
@@ -273,6 +283,10 @@ impl Supervisor {
             },
             restarts: service.machine.restarts,
             last_exit: service.machine.last_exit.and_then(|exit| exit.status),
+            ready: matches!(service.machine.phase, Phase::Up(_)),
+            health: None,
+            after: Vec::new(),
+            reason: service.problem.as_ref().map(|problem| problem.text.clone()),
         };
         self.services.borrow().iter().map(status).collect()
     }
@@ -321,6 +335,16 @@ impl Supervisor {
             let before = service.machine.phase;
             let effects = service.machine.step(&service.policy, event, now);
             report(&self.system.console, name, service, event, before, now);
+            let after = service.machine.phase;
+            if after != before {
+                let why = match (event, &service.problem) {
+                    (Event::Exited(exit), _) => exit.to_string(),
+                    (Event::Launched, _) => format!("process {}", service.pid.unwrap_or_default()),
+                    (Event::LaunchFailed, Some(problem)) => problem.text.clone(),
+                    _ => String::new(),
+                };
+                self.told.add(now, name, (word(before), word(after)), why);
+            }
             effects
         });
         self.follow(name, step.unwrap_or_default());

@@ -16,7 +16,7 @@ use crate::engine::Exit;
 pub struct Status {
     /// Its name.
     pub name: String,
-    /// `running`, `starting`, `waiting`, `stopping`, `stopped`, `exited`, `failed`, `new`.
+    /// `new`, `starting`, `running`, `stopping`, `backing-off`, `stopped`, `exited`, `given-up`.
     pub state: String,
     /// Its first process, while it runs.
     pub pid: Option<u32>,
@@ -26,6 +26,18 @@ pub struct Status {
     pub restarts: u64,
     /// How it ended the last time.
     pub last_exit: Option<u32>,
+    /// Whether it runs and is ready.
+    #[serde(default)]
+    pub ready: bool,
+    /// `healthy` or `unhealthy`, while it is ready and has a health check.
+    #[serde(default)]
+    pub health: Option<String>,
+    /// What it comes after.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// Why it is not running, or not well, in words.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// The word for a phase.
@@ -34,8 +46,8 @@ pub(super) fn word(phase: Phase) -> &'static str {
         Phase::Down(Why::New) => "new",
         Phase::Down(Why::Asked) => "stopped",
         Phase::Down(Why::Ended) => "exited",
-        Phase::Down(Why::GaveUp) => "failed",
-        Phase::Waiting(_) => "waiting",
+        Phase::Down(Why::GaveUp) => "given-up",
+        Phase::Waiting(_) => "backing-off",
         Phase::Starting => "starting",
         Phase::Up(_) => "running",
         Phase::Stopping(_) | Phase::Cleaning => "stopping",

@@ -168,7 +168,7 @@ impl<'a> Chart<'a> {
         self.head(&mut out);
         // What is drawn later is above: bars above lines, words above both.
         let mut words = String::new();
-        let mut last = None;
+        let (mut last, mut named) = (None, Vec::new());
         for (place, row) in order.iter().filter_map(|at| self.rows.get(*at)).enumerate() {
             let first = last.replace(row.kind) != Some(row.kind);
             let y = TOP + place as u64 * ROW;
@@ -178,7 +178,11 @@ impl<'a> Chart<'a> {
             if first {
                 let _ = writeln!(out, "<path class=\"grid\" d=\"M0 {y}H{WIDTH}\"/>");
             }
-            self.words(&mut words, row, y, first);
+            let packed = row.label.is_none() && !named.contains(&row.kind.word());
+            if packed {
+                named.push(row.kind.word());
+            }
+            self.words(&mut words, row, y, packed);
         }
         self.axis(&mut out, bottom);
         let on = self.path(&mut out);
@@ -216,7 +220,7 @@ impl<'a> Chart<'a> {
         text(out, "soft", 24, 56, &soft);
     }
 
-    /// What is written in a row; the first one of its kind has its name.
+    /// What is written in a row; the first packed one of its kind has its name.
     fn words(&self, out: &mut String, row: &Row<'_>, y: u64, first: bool) {
         let base = y + 14;
         let label = row.label.or(first.then_some(match row.kind {
@@ -287,6 +291,9 @@ impl<'a> Chart<'a> {
             time(self.end(span) - span.start)
         );
         escape(out, &title);
+        if let Some(wanted) = &span.wanted {
+            escape(out, &format!(", for {wanted}"));
+        }
         if let Some(why) = &span.failed {
             escape(out, &format!(", failed: {why}"));
         }

@@ -45,6 +45,9 @@ pub const DEVICES: &str = "devices";
 /// containerd's lane.
 pub const CONTAINERD: &str = "containerd";
 
+/// What the lanes of services begin with.
+const SERVICE: &str = "service ";
+
 /// The last step of a boot.
 const DONE: &str = "done";
 
@@ -64,6 +67,9 @@ pub struct Span {
     /// The steps without whose end it could not begin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// What a module was wanted for.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<String>,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
@@ -78,6 +84,7 @@ impl Span {
             start: micros(start),
             end: Some(micros(end)),
             after: Vec::new(),
+            wanted: None,
             failed: None,
         }
     }
@@ -158,8 +165,8 @@ impl Timeline {
             _ => book.waits.remove(lane),
         };
         let (lane, name) = (lane.to_owned(), name.to_owned());
-        let span =
-            Span { lane, name, start: now(), end: None, after: after.unwrap_or_default(), failed: None };
+        let after = after.unwrap_or_default();
+        let span = Span { lane, name, start: now(), end: None, after, wanted: None, failed: None };
         self.note(&span);
         book.spans.push(span);
     }
@@ -195,6 +202,24 @@ impl Timeline {
         self.note(&span);
         book.waits.insert(span.lane.clone(), vec![span.id()]);
         book.spans.push(span);
+    }
+
+    /// What was wanted for one of these had to wait for a step of another
+    /// lane, too.
+    pub fn wanted_after(&self, found: &[(String, String)]) {
+        let mut book = self.book.borrow_mut();
+        for span in &mut book.spans {
+            let own = span.id();
+            let known = span.after.len();
+            for (what, id) in found {
+                if span.wanted.as_ref() == Some(what) && *id != own && !span.after.contains(id) {
+                    span.after.push(id.clone());
+                }
+            }
+            if span.after.len() > known {
+                self.note(span);
+            }
+        }
     }
 
     /// A lane's next step has to wait for what another lane did last.
@@ -245,6 +270,9 @@ impl Timeline {
     pub fn done(&self, before: impl FnOnce() -> Vec<Span>) {
         let at = since_boot();
         before().into_iter().for_each(|span| self.add(span));
+        // Every service has come up, or has failed: that is what it waited for.
+        let services: Vec<String> = self.book.borrow().services().map(str::to_owned).collect();
+        services.iter().for_each(|lane| self.join(lane));
         self.follow(BOOT);
         let mut span = Span::over(BOOT, DONE, at, at);
         span.after = self.book.borrow_mut().waits.remove(BOOT).unwrap_or_default();
@@ -278,6 +306,11 @@ impl Book {
 
     fn knows(&self, lane: &str, name: &str) -> bool {
         self.spans.iter().any(|span| span.lane == lane && span.name == name)
+    }
+
+    /// The lanes of services.
+    fn services(&self) -> impl Iterator<Item = &str> {
+        self.waits.keys().map(String::as_str).filter(|lane| lane.starts_with(SERVICE))
     }
 
     fn wait(&mut self, lane: &str, ids: Vec<String>) {

@@ -155,6 +155,7 @@ pub fn json(view: &View<'_>) -> Value {
             "start": seconds(span.start),
             "end": span.end.map(seconds),
             "after": span.after,
+            "for": span.wanted,
             "critical": view.is_critical(at),
             "failed": span.failed,
         })

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What has happened to services, for those who ask later and for those who
+//! listen. The last of it is in two files below `/run/lkinit`, which do not
+//! grow beyond a limit and outlive an rc that is killed.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use init::sys::clock::since_boot;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, Sender};
+
+use crate::boot::Boot;
+use crate::engine::daemon::{Daemon, Health};
+use crate::supervise::{Change, Supervisor};
+
+/// When a file has so many bytes, it becomes the older one of the two.
+const MOST: u64 = 64 << 10;
+
+/// How many changes somebody who listens may be behind.
+const BEHIND: usize = 256;
+
+/// The changes that were written last, and those to come.
+pub struct Journal {
+    path: PathBuf,
+    sender: Sender<Change>,
+}
+
+impl Journal {
+    /// A journal in this file. Nothing is read or written yet.
+    pub fn new(path: &Path) -> Rc<Self> {
+        Rc::new(Self { path: path.to_owned(), sender: Sender::new(BEHIND) })
+    }
+
+    /// The changes to come. What has come before is in the file.
+    pub fn listen(&self) -> Receiver<Change> {
+        self.sender.subscribe()
+    }
+
+    /// Writes a change down, then tells it to those who listen.
+    pub fn add(&self, change: Change) {
+        // A full /run is no reason to tell nobody.
+        let _ = self.write(&change);
+        // It fails when nobody listens.
+        let _ = self.sender.send(change);
+    }
+
+    fn write(&self, change: &Change) -> io::Result<()> {
+        let mut file = self.open()?;
+        if file.metadata()?.len() >= MOST {
+            fs::rename(&self.path, older(&self.path))?;
+            file = self.open()?;
+        }
+        let mut line = serde_json::to_string(change)?;
+        line.push('\n');
+        file.write_all(line.as_bytes())
+    }
+
+    fn open(&self) -> io::Result<File> {
+        OpenOptions::new().create(true).append(true).open(&self.path)
+    }
+
+    /// Writes down what happens to the services of a boot, and to its
+    /// containerd, until rc ends.
+    pub fn start(self: &Rc<Self>, boot: &Boot) {
+        tokio::task::spawn_local(self.clone().keep(boot.services.clone()));
+        if let Some(daemon) = &boot.system.daemon {
+            tokio::task::spawn_local(self.clone().watch(daemon.clone()));
+        }
+    }
+
+    async fn keep(self: Rc<Self>, services: Rc<Supervisor>) {
+        let mut written: VecDeque<Change> = VecDeque::new();
+        let (mut known, mut changes) = services.subscribe();
+        loop {
+            // More has happened at once than the channel holds, or this is
+            // the beginning: the supervisor still knows it.
+            for change in known.drain(..) {
+                if !written.contains(&change) {
+                    self.add(change);
+                }
+            }
+            written.clear();
+            loop {
+                match changes.recv().await {
+                    Ok(change) => {
+                        if written.len() == BEHIND {
+                            written.pop_front();
+                        }
+                        written.push_back(change.clone());
+                        self.add(change);
+                    }
+                    Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return,
+                }
+            }
+            (known, changes) = services.subscribe();
+        }
+    }
+
+    async fn watch(self: Rc<Self>, daemon: Daemon) {
+        let mut health = daemon.subscribe();
+        let mut before = "new";
+        loop {
+            let (now, why) = match &*health.borrow_and_update() {
+                Health::Starting => ("starting", String::new()),
+                Health::Ready(version) => ("running", version.clone()),
+                Health::Down { reason, .. } => ("down", reason.clone()),
+            };
+            if now != before {
+                self.note("containerd", before, now, why);
+                before = now;
+            }
+            if health.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Writes down what is told of nobody else.
+    pub fn note(&self, who: &str, from: &str, to: &str, why: String) {
+        let time = (since_boot().as_secs_f64() * 1000.0).round() / 1000.0;
+        let (service, from, to) = (who.to_owned(), from.to_owned(), to.to_owned());
+        self.add(Change { time, service, from, to, why });
+    }
+}
+
+fn older(path: &Path) -> PathBuf {
+    path.with_extension("1")
+}
+
+/// What has been written down, the oldest first. A line that is not whole is
+/// left out.
+pub fn load(path: &Path) -> Vec<Change> {
+    let text: String = [&older(path), path].iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_files_hold_the_last_changes_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events");
+        assert!(load(&path).is_empty());
+        let journal = Journal::new(&path);
+        let mut listener = journal.listen();
+        for n in 0..3000 {
+            journal.note("web", "running", "stopping", n.to_string());
+        }
+        let found = load(&path);
+        assert_eq!(found.last().unwrap().why, "2999");
+        assert!(found.len() > 500 && found.windows(2).all(|two| two[0].time <= two[1].time));
+        let sizes = [&path, &older(&path)].map(|path| fs::metadata(path).unwrap().len());
+        assert!(sizes.iter().all(|size| *size < MOST + 1000), "{sizes:?}");
+        assert!(listener.try_recv().is_err(), "it was too slow");
+
+        // A line that a crash has cut off, and an rc that goes on.
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"time\":1.0,\"ser\n").unwrap();
+        Journal::new(&path).note("rc.init", "ended", "running", "started again".to_owned());
+        assert_eq!(load(&path).last().unwrap().service, "rc.init");
+    }
+}
