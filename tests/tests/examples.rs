@@ -70,6 +70,19 @@ fn every_example_is_booted_by_a_test() -> Result<()> {
 }
 
 #[test]
+fn volumes_are_shared_with_a_service() -> Result<()> {
+    let name = "example-service-volumes";
+    Vm::run(name, image("service-volumes")?.machine(name)?.append("lkinit.engine=direct"), |vm| {
+        running(vm, &["www"])?;
+        let page = vm.sh(r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 10 127.0.0.1 80")?;
+        ensure!(page.ends_with("written at boot\n"), "{page}");
+        let read_only = vm.try_sh("touch /containers/volumes/tools/merged/x")?;
+        ensure!(read_only.status != 0, "the volume `tools` can be written");
+        power_off(vm)
+    })
+}
+
+#[test]
 fn an_image_without_containerd() -> Result<()> {
     let name = "example-no-containerd";
     Vm::run(name, image("no-containerd")?.machine(name)?, |vm| {
@@ -148,6 +161,34 @@ fn the_machine_switches_itself_off() -> Result<()> {
 }
 
 #[test]
+fn namespaces_with_a_cable_between_them() -> Result<()> {
+    let name = "example-namespaces-veth";
+    Vm::run(name, image("namespaces-veth")?.machine(name)?, |vm| {
+        running(vm, &["server", "client"])?;
+        let page =
+            vm.sh("for i in $(seq 60); do grep . /var/log/client.out.log && exit; sleep 1; done; exit 1")?;
+        ensure!(page == "through the cable\n", "{page}");
+        let links = vm.sh("ip -o link")?;
+        ensure!(!links.contains("cable") && !links.contains("other-end"), "left outside:\n{links}");
+        power_off(vm)
+    })
+}
+
+#[test]
+fn namespaces_with_wireguard_between_them() -> Result<()> {
+    let name = "example-namespaces-wireguard";
+    Vm::run(name, image("namespaces-wireguard")?.machine(name)?, |vm| {
+        running(vm, &["server", "client"])?;
+        let page =
+            vm.sh("for i in $(seq 60); do grep . /var/log/client.out.log && exit; sleep 1; done; exit 1")?;
+        ensure!(page == "through the tunnel\n", "{page}");
+        let links = vm.sh("ip -o link")?;
+        ensure!(!links.contains("wg0") && !links.contains("wg1"), "left outside:\n{links}");
+        power_off(vm)
+    })
+}
+
+#[test]
 fn a_program_that_drives_containerd_is_left_alone() -> Result<()> {
     let name = "example-containerd-client";
     Vm::run(name, image("containerd-client")?.machine(name)?, |vm| {
@@ -179,5 +220,15 @@ fn a_program_that_drives_containerd_is_left_alone() -> Result<()> {
             Ok(())
         });
         power_off(vm)
+    })
+}
+
+#[test]
+fn supervision_by_annotations() -> Result<()> {
+    let name = "example-supervision";
+    Vm::run(name, image("supervision")?.machine(name)?, |vm| {
+        running(vm, &["database", "web", "crashes"])?;
+        vm.expect("^lkinit: .* service crashes: .*(gives? up|given up)")?;
+        Ok(())
     })
 }
