@@ -177,6 +177,9 @@ RUNS ?= 5
 bench: images ## Measure boots: a table, and JSON in target/bench (RUNS=5)
 	$(call say,measuring $(RUNS) boots of each configuration)
 	@RUST_LIB_BACKTRACE=0 cargo run --quiet -p tests --bin bench -- --runs $(RUNS)
+	$(call say,measuring $(RUNS) starts of a hundred services)
+	@cargo build --quiet -p tests --bin floor
+	@RUST_LIB_BACKTRACE=0 cargo run --quiet -p tests --bin hundred -- --runs $(RUNS)
 
 .PHONY: bench-restart
 bench-restart: images ## Measure how long a crashed service is away, natively (RUNS=20; root)

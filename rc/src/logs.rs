@@ -55,6 +55,13 @@ impl Logs {
         Ok(Marks { stdout: marked(&self.stdout)?, stderr: marked(&self.stderr)? })
     }
 
+    /// Where a container's output is: its files, and the places in them where
+    /// it begins; the whole files where that is not known.
+    pub fn starts(&self, marks: Option<Marks>) -> Vec<(PathBuf, u64)> {
+        let marks = marks.unwrap_or(Marks { stdout: 0, stderr: 0 });
+        vec![(self.stdout.clone(), marks.stdout), (self.stderr.clone(), marks.stderr)]
+    }
+
     /// Shows what has been written since the marks, each line with the
     /// container's name before it.
     pub fn show(&self, marks: Marks, name: &str, console: &Console) {

@@ -2,18 +2,23 @@
 //! The stages of a boot and of a shutdown: volumes, and the containers that
 //! run one after the other.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use init::mountinfo::MountTable;
 use init::sys::clock::since_boot;
 use init::{error, info, warning};
+use nix::libc::SIGKILL;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::bundle::{self, Bundle, Stage, volumes};
 use crate::engine::{Engine, Exit};
 use crate::launch::{self, Started};
 use crate::linger::watched;
+use crate::supervise::policy::{OnFailure, Once};
+use crate::supervise::takedown;
 use crate::system::System;
 use crate::timeline::BOOT;
 use crate::{logs, shell};
@@ -121,7 +126,8 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
     if progress.has(&ended_mark) {
         return None;
     }
-    for warning in &bundle.warnings {
+    let (once, unreadable) = Once::of_stage(bundle.stage, bundle.annotations());
+    for warning in bundle.warnings.iter().cloned().chain(unreadable.iter().map(ToString::to_string)) {
         warning!(console, "{label}: {warning}");
     }
     let begin = since_boot();
@@ -137,41 +143,79 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
         match watched(console, &format!("{label}: still starting"), None, launch).await {
             Ok(started) => Some(started),
             Err(error) => {
-                error!(console, "{label}: failed to start: {}; the boot goes on", error.after(&label));
+                error!(console, "{label}: failed to start: {}; {}", error.after(&label), once.on_failure);
                 progress.mark(&ended_mark);
                 timeline.lead(&label);
-                shell::after_failure(system, &label).await;
+                after_failure(system, &label, once.on_failure).await;
                 return None;
             }
         }
     };
     timeline.begin(&label, "run");
     let pid = started.as_ref().map(|started| started.pid);
-    let exit = match watched(console, &format!("{label}: still running"), pid, engine.wait(&id)).await {
-        Ok(exit) => exit,
-        Err(error) => {
-            error!(console, "{label}: {error}");
-            Exit::LOST
+    let still = format!("{label}: still running");
+    let mut wait = pin!(watched(console, &still, pid, engine.wait(&id)));
+    let limit = once.timeout.unwrap_or(Duration::MAX);
+    let (ended, late) = match timeout(limit, &mut wait).await {
+        Ok(ended) => (ended, false),
+        Err(_) => {
+            // It fails only when it has just ended.
+            let _ = engine.kill(&id, SIGKILL, true).await;
+            (wait.await, true)
         }
     };
+    let exit = ended.unwrap_or_else(|error| {
+        error!(console, "{label}: {error}");
+        Exit::LOST
+    });
     progress.mark(&ended_mark);
-    match exit.success() {
-        true => timeline.end(&label, "run"),
-        false => timeline.fail(&label, "run", exit),
+    let failure = match (late, exit.success()) {
+        (true, _) => Some("did not end in time and was killed".to_owned()),
+        (false, true) => None,
+        (false, false) => Some(exit.to_string()),
+    };
+    match &failure {
+        None => timeline.end(&label, "run"),
+        Some(failure) => timeline.fail(&label, "run", failure),
     }
     timeline.lead(&label);
     let took = since_boot().saturating_sub(begin);
-    if exit.success() {
+    let Some(failure) = failure else {
         info!(console, "{label}: done in {:.3}s", took.as_secs_f32());
-    }
-    let ending = end(system.clone(), engine.clone(), bundle, started, exit, took);
-    if !exit.success() && system.shells.on_failure() {
+        let ending = end(system.clone(), engine.clone(), bundle, started, None);
+        return Some((label, tokio::task::spawn_local(ending)));
+    };
+    let failure = format!("{failure} after {:.3}s; {}", took.as_secs_f32(), once.on_failure);
+    let ending = end(system.clone(), engine.clone(), bundle, started, Some(failure));
+    if once.on_failure != OnFailure::Continue || system.shells.on_failure() {
         // Its output first, and no other container's beside the shell.
         ending.await;
-        shell::after_failure(system, &label).await;
+        after_failure(system, &label, once.on_failure).await;
         return None;
     }
     Some((label, tokio::task::spawn_local(ending)))
+}
+
+/// Does what is to be done when a container has failed; returns when the next
+/// one may run.
+async fn after_failure(system: &Rc<System>, label: &str, what: OnFailure) {
+    match what {
+        OnFailure::Continue => shell::after_failure(system, label).await,
+        OnFailure::Shell => {
+            shell::pause(system, &format!("{label} has failed: the boot is stopped (lkinit.on-failure)"))
+                .await;
+        }
+        OnFailure::TakeDown(how) => match takedown::begin(&system.reaper, how) {
+            // Nothing more is run.
+            Ok(()) => std::future::pending().await,
+            Err(error) => {
+                error!(
+                    system.console,
+                    "{label}: cannot take the machine down ({how}): {error}; the boot goes on"
+                );
+            }
+        },
+    }
 }
 
 /// Removes a container that has ended, then shows its output, which is
@@ -181,8 +225,7 @@ async fn end(
     engine: Rc<dyn Engine>,
     bundle: Bundle,
     started: Option<Started>,
-    exit: Exit,
-    took: Duration,
+    failure: Option<String>,
 ) {
     let console = &system.console;
     let label = bundle.label();
@@ -195,13 +238,11 @@ async fn end(
     if let Some(started) = &started {
         started.logs.show(started.marks, &bundle.name, console);
     }
-    if exit.success() {
-        return;
-    }
+    let Some(failure) = failure else { return };
     let told = started.map(|Started { logs, marks, .. }| {
         let lines = logs.last_lines(marks, LAST_LINES).join(" | ");
         format!("; last output: {lines:?}; log: {}", logs.stderr.display())
     });
     let told = told.unwrap_or_default();
-    error!(console, "{label}: failed: {exit} after {:.3}s; the boot goes on{told}", took.as_secs_f32());
+    error!(console, "{label}: failed: {failure}{told}");
 }

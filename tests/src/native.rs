@@ -58,7 +58,12 @@ exec unshare --cgroup /bin/sh -c '
     mkdir "$1/sys/fs/cgroup/rc"
     echo 0 >"$1/sys/fs/cgroup/rc/cgroup.procs"
     ip link set lo up 2>/dev/null
-    exec chroot "$1" /sbin/init' sh "$root"
+    # Not chroot: who joins a container later, as exec does, gets the root of
+    # its mount namespace, which a chroot does not change.
+    cd "$1"
+    pivot_root . .
+    umount -l .
+    exec /sbin/init' sh "$root"
 "#;
 
 /// A running image. It is killed when this is dropped.

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services: what keeps them up.
+//! Services: what keeps them up. See docs/supervision.md.
 //!
-//! [`state`] decides, this driver carries out: it feeds events to the state
+//! [`state`] decides, the driver carries out: it feeds events to the state
 //! machine of each service and does what the machine asks for.
 
+mod annotations;
+mod driver;
 mod events;
 mod memory;
+pub mod order;
 pub mod policy;
+pub mod probe;
 mod report;
 pub mod state;
+pub(crate) mod takedown;
 mod takeover;
+mod turn;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -22,36 +28,42 @@ use init::sys::clock::since_boot;
 use init::{error, warning};
 use nix::libc::SIGKILL;
 use tokio::sync::{broadcast, watch};
-use tokio::time::{sleep, timeout};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::bundle::{self, Bundle, Stage};
-use crate::engine::{Engine, Error as EngineError, Exit, Id};
-use crate::launch;
+use crate::engine::Engine;
 use crate::paths;
-use crate::process;
 use crate::system::System;
 use crate::timeline::WAITING;
 pub use events::Change;
 use events::Changes;
 use memory::Memory;
+use order::Order;
 use policy::Policy;
-pub use report::Status;
-use report::{report, word};
-use state::{Effect, Event, Machine, Phase, Why};
+use probe::LogStart;
+pub use report::{Status, word};
+use state::{Event, Machine, Phase, Why};
 
-/// The pause between two looks at an engine that has failed to come up.
-const ENGINE_AWAY: Duration = Duration::from_secs(1);
-
-/// How long the end of something that was killed may take.
-const KILLED: Duration = Duration::from_secs(2);
+/// How long the end of something that was killed may take, and what those get
+/// that had to wait for others until the time was over.
+const MOMENT: Duration = Duration::from_secs(2);
 
 struct Service {
     bundle: Rc<Bundle>,
     policy: Policy,
     machine: Machine,
     pid: Option<u32>,
+    /// Counts its processes: what belongs to one of them is not done to the next.
+    life: u64,
     /// Why the last start failed.
     problem: Option<Problem>,
+    /// Where the output of its process begins.
+    logs: Vec<LogStart>,
+    /// What asks whether it is ready, or well.
+    probe: Option<AbortHandle>,
+    /// What that has found.
+    finding: Rc<RefCell<String>>,
 }
 
 /// Why a service could not be started, and how often in a row for the same reason.
@@ -60,10 +72,16 @@ struct Problem {
     times: u32,
 }
 
-impl Problem {
-    fn new(text: String) -> Self {
-        Self { text, times: 1 }
-    }
+/// Where a service is in the record of the boot.
+fn lane(name: &str) -> String {
+    format!("{} {name}", Stage::Services)
+}
+
+/// What somebody waits for.
+#[derive(Debug, Clone, Copy)]
+enum Goal {
+    Ready,
+    Down,
 }
 
 /// The services of the machine.
@@ -73,9 +91,14 @@ pub struct Supervisor {
     memory: Memory,
     /// Whether what an earlier rc has left has been looked at.
     taken_over: Cell<bool>,
+    order: RefCell<Order>,
+    /// What has been told about the order already.
+    complaints: RefCell<Vec<order::Complaint>>,
+    /// Nothing is started any more.
+    ending: Cell<bool>,
     /// Counts changes of phase, for those who wait for one.
-    changes: watch::Sender<u64>,
-    told: Changes,
+    steps: watch::Sender<u64>,
+    changes: Changes,
 }
 
 impl Supervisor {
@@ -86,14 +109,22 @@ impl Supervisor {
             services: RefCell::default(),
             memory: Memory::new(Path::new(paths::SERVICES)),
             taken_over: Cell::new(false),
-            changes: watch::Sender::new(0),
-            told: Changes::default(),
+            order: RefCell::default(),
+            complaints: RefCell::default(),
+            ending: Cell::new(false),
+            steps: watch::Sender::new(0),
+            changes: Changes::default(),
         })
     }
 
+    /// The last changes of state, the oldest first, and those to come.
+    pub fn subscribe(&self) -> (Vec<Change>, broadcast::Receiver<Change>) {
+        self.changes.subscribe()
+    }
+
     /// Reads the image's services, takes over what an earlier rc knew of them,
-    /// and starts the others, all at once. Returns when each has come up or
-    /// has failed the first time.
+    /// and starts the others, all at once but for what `lkinit.after` asks for.
+    /// Returns when each is ready or has failed the first time.
     pub async fn start_all(self: &Rc<Self>) {
         let console = &self.system.console;
         let listing = match bundle::list(&self.system.containers, Stage::Services) {
@@ -106,6 +137,7 @@ impl Supervisor {
         for path in listing.paths {
             self.load(&path);
         }
+        self.put_in_order();
         if self.services.borrow().is_empty() {
             return;
         }
@@ -141,26 +173,26 @@ impl Supervisor {
         };
         let names = names(&self.services.borrow());
         let timeline = &self.system.timeline;
-        let waits: Vec<_> = names
-            .into_iter()
-            .map(|name| {
-                let lane = format!("{} {name}", Stage::Services);
-                timeline.follow(&lane);
-                timeline.begin(&lane, WAITING);
-                let supervisor = self.clone();
-                (lane, tokio::task::spawn_local(async move { supervisor.start(&name).await }))
-            })
-            .collect();
-        for (lane, wait) in waits {
+        // All are wanted before the first one looks whether its turn has come.
+        for name in &names {
+            timeline.follow(&lane(name));
+            timeline.begin(&lane(name), WAITING);
+            let _ = self.command(name, Event::Start);
+        }
+        for name in &names {
             // What went wrong has been told on the console.
-            let _ = wait.await;
-            timeline.join(&lane);
+            let _ = self.until(name, Goal::Ready).await;
+            timeline.join(&lane(name));
         }
     }
 
     /// Reads one service.
     fn load(&self, path: &Path) -> Option<()> {
         let console = &self.system.console;
+        if path.file_name().is_some_and(|name| self.services.borrow().contains_key(&*name.to_string_lossy()))
+        {
+            return Some(());
+        }
         let bundle = match Bundle::load(path, Stage::Services) {
             Ok(bundle) => bundle,
             Err(error) => {
@@ -174,31 +206,34 @@ impl Supervisor {
             warning!(console, "{label}: {warning}");
         }
         let name = bundle.name.clone();
+        // Different for each service, and each time.
+        let seed = name.bytes().fold(since_boot().subsec_nanos(), |seed, byte| {
+            seed.rotate_left(5).wrapping_add(u32::from(byte))
+        });
         // What an earlier rc knew counts until its services are taken over.
         let known = (!self.taken_over.get()).then(|| self.memory.recall(&name)).flatten();
         let service = Service {
-            machine: known.unwrap_or_default(),
+            machine: known.unwrap_or_else(|| Machine::new(seed)),
             bundle: Rc::new(bundle),
             policy,
             pid: None,
+            life: 0,
             problem: None,
+            logs: Vec::new(),
+            probe: None,
+            finding: Rc::default(),
         };
-        self.services.borrow_mut().entry(name).or_insert(service);
+        self.services.borrow_mut().insert(name, service);
         Some(())
     }
 
-    /// Starts a service and waits until it is up.
+    /// Starts a service and waits until it is ready.
     ///
     /// # Errors
     /// In words: there is no such service, or why it did not come up.
     pub async fn start(self: &Rc<Self>, name: &str) -> Result<(), String> {
         self.command(name, Event::Start)?;
-        self.until(name, |phase| match phase {
-            Phase::Up(_) => Some(true),
-            Phase::Down(_) | Phase::Waiting(_) => Some(false),
-            _ => None,
-        })
-        .await
+        self.until(name, Goal::Ready).await
     }
 
     /// Stops a service and waits until it is down.
@@ -207,50 +242,57 @@ impl Supervisor {
     /// There is no such service.
     pub async fn stop(self: &Rc<Self>, name: &str) -> Result<(), String> {
         self.command(name, Event::Stop)?;
-        self.until(name, |phase| matches!(phase, Phase::Down(_)).then_some(true)).await
+        self.until(name, Goal::Down).await
     }
 
-    /// Stops a service if it is up, starts it, and waits until it is up.
+    /// Stops a service if it is up, starts it, and waits until it is ready.
     ///
     /// # Errors
     /// As [`Supervisor::start`].
     pub async fn restart(self: &Rc<Self>, name: &str) -> Result<(), String> {
         self.command(name, Event::Restart)?;
-        self.until(name, |phase| match phase {
-            Phase::Up(_) => Some(true),
-            Phase::Down(_) | Phase::Waiting(_) => Some(false),
-            _ => None,
-        })
-        .await
+        self.until(name, Goal::Ready).await
     }
 
-    /// Stops every service. What is still up after `limit` is killed, whatever
-    /// its own patience.
+    /// Stops every service, those first that come after others. What is still
+    /// up after `limit` is killed, whatever its own patience; what was not
+    /// asked to end by then, for others had to end before it, gets a moment.
     pub async fn stop_all(self: &Rc<Self>, limit: Duration) {
+        let console = &self.system.console;
+        self.ending.set(true);
         let names: Vec<String> = self.services.borrow().keys().cloned().collect();
         for name in &names {
-            self.handle(name, Event::Stop);
+            self.handle(name, Event::Retire);
         }
         if timeout(limit, self.all_down()).await.is_ok() {
             return;
         }
-        for name in self.up() {
-            warning!(
-                self.system.console,
-                "service {name}: still up after {:.1}s: killing it",
-                limit.as_secs_f32()
-            );
-            self.signal(&name, SIGKILL, true).await;
+        let waiting = |name: &String| self.phase(name) == Some(Phase::Leaving);
+        let (late, asked): (Vec<_>, Vec<_>) = self.up().into_iter().partition(waiting);
+        for name in &late {
+            self.handle(name, Event::Stop);
         }
-        if timeout(KILLED, self.all_down()).await.is_err() {
-            warning!(self.system.console, "shutdown: services that do not end: {}", self.up().join(", "));
+        self.kill(&asked, limit).await;
+        if timeout(MOMENT, self.all_down()).await.is_err() {
+            self.kill(&late, MOMENT).await;
+        }
+        if timeout(MOMENT, self.all_down()).await.is_err() {
+            warning!(console, "shutdown: services that do not end: {}", self.up().join(", "));
+        }
+    }
+
+    async fn kill(self: &Rc<Self>, names: &[String], patience: Duration) {
+        for name in names {
+            let after = patience.as_secs_f32();
+            warning!(self.system.console, "service {name}: still up after {after:.1}s: killing it");
+            self.signal(name, SIGKILL, true).await;
         }
     }
 
     /// Waits until no service runs, and none will by itself.
     pub async fn all_down(&self) {
-        let mut changes = self.changes.subscribe();
-        while !self.is_down() && changes.changed().await.is_ok() {}
+        let mut steps = self.steps.subscribe();
+        while !self.is_down() && steps.changed().await.is_ok() {}
     }
 
     /// Whether no service runs, and none will by itself.
@@ -265,60 +307,76 @@ impl Supervisor {
         up.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The last changes of state, the oldest first, and those to come.
-    pub fn subscribe(&self) -> (Vec<Change>, broadcast::Receiver<Change>) {
-        self.told.subscribe()
+    fn phase(&self, name: &str) -> Option<Phase> {
+        self.with(name, |service| service.machine.phase)
     }
 
     /// Every service, by name.
     pub fn status(&self) -> Vec<Status> {
         let now = since_boot();
-        let status = |(name, service): (&String, &Service)| Status {
-            name: name.clone(),
-            state: word(service.machine.phase).to_owned(),
-            pid: service.pid,
-            uptime: match service.machine.phase {
-                Phase::Up(since) => Some(now.saturating_sub(since).as_secs()),
-                _ => None,
-            },
-            restarts: service.machine.restarts,
-            last_exit: service.machine.last_exit.and_then(|exit| exit.status),
-            ready: matches!(service.machine.phase, Phase::Up(_)),
-            health: None,
-            after: Vec::new(),
-            reason: service.problem.as_ref().map(|problem| problem.text.clone()),
+        let names: Vec<String> = self.services.borrow().keys().cloned().collect();
+        let status = |name: &String| {
+            let waits_for = self.waits_for(name);
+            self.with(name, |service| service.status(name, &waits_for, now))
         };
-        self.services.borrow().iter().map(status).collect()
+        names.iter().filter_map(status).collect()
     }
 
     fn command(self: &Rc<Self>, name: &str, event: Event) -> Result<(), String> {
+        if self.ending.get() && event != Event::Stop {
+            return Err("the machine goes down".to_owned());
+        }
         // A bundle may have come since the boot, by a tool that makes them.
         if !self.services.borrow().contains_key(name) {
             let path = self.system.containers.join(Stage::Services.folder()).join(name);
             if name.contains('/') || !path.is_dir() || self.load(&path).is_none() {
                 return Err(format!("no service {name:?} under {}", self.system.containers.display()));
             }
+            self.put_in_order();
         }
         self.handle(name, event);
         Ok(())
     }
 
-    /// Waits until `done` says how it went: `true` well, `false` not.
-    async fn until(&self, name: &str, done: impl Fn(Phase) -> Option<bool>) -> Result<(), String> {
-        let mut changes = self.changes.subscribe();
+    /// Waits until a service is where it is to be, or will not come there by
+    /// itself soon.
+    async fn until(&self, name: &str, goal: Goal) -> Result<(), String> {
+        let mut steps = self.steps.subscribe();
         loop {
-            let outcome = self.services.borrow().get(name).map(|service| {
-                let problem = service.problem.as_ref().map(|problem| problem.text.clone());
-                let exit = service.machine.last_exit.map(|exit| format!("ended with {exit}"));
-                (done(service.machine.phase), problem.or(exit))
-            });
-            match outcome {
-                None => return Err(format!("no service {name:?}")),
-                Some((Some(true), _)) => return Ok(()),
-                Some((Some(false), why)) => return Err(why.unwrap_or_else(|| "stopped meanwhile".to_owned())),
-                Some((None, _)) => {}
+            match (self.phase(name), goal) {
+                (None, _) => return Err(format!("no service {name:?}")),
+                (Some(Phase::Up | Phase::Unhealthy(_)), Goal::Ready) | (Some(Phase::Down(_)), Goal::Down) => {
+                    return Ok(());
+                }
+                (Some(Phase::Down(Why::New | Why::Asked)), Goal::Ready) => {
+                    return Err("stopped meanwhile".to_owned());
+                }
+                (Some(Phase::Down(_) | Phase::BackingOff(_)), Goal::Ready) => {
+                    let why = self.with(name, |service| match &service.problem {
+                        Some(problem) => problem.text.clone(),
+                        None => format!("ended with {}", service.last_failure()),
+                    });
+                    return Err(why.unwrap_or_default());
+                }
+                (Some(Phase::Held), Goal::Ready) if self.is_held_up(name) => {
+                    return Err(format!("waits for {}", self.waits_for(name).join(", ")));
+                }
+                (
+                    Some(
+                        Phase::Held
+                        | Phase::BackingOff(_)
+                        | Phase::Starting
+                        | Phase::Readying(_)
+                        | Phase::Up
+                        | Phase::Unhealthy(_)
+                        | Phase::Leaving
+                        | Phase::Stopping(..)
+                        | Phase::Cleaning,
+                    ),
+                    _,
+                ) => {}
             }
-            if changes.changed().await.is_err() {
+            if steps.changed().await.is_err() {
                 return Err("the supervisor is ending".to_owned());
             }
         }
@@ -326,161 +384,6 @@ impl Supervisor {
 
     fn with<T>(&self, name: &str, change: impl FnOnce(&mut Service) -> T) -> Option<T> {
         self.services.borrow_mut().get_mut(name).map(change)
-    }
-
-    /// Feeds an event to a service's machine and carries out what it asks for.
-    fn handle(self: &Rc<Self>, name: &str, event: Event) {
-        let now = since_boot();
-        let step = self.with(name, |service| {
-            let before = service.machine.phase;
-            let effects = service.machine.step(&service.policy, event, now);
-            report(&self.system.console, name, service, event, before, now);
-            let after = service.machine.phase;
-            if after != before {
-                let why = match (event, &service.problem) {
-                    (Event::Exited(exit), _) => exit.to_string(),
-                    (Event::Launched, _) => format!("process {}", service.pid.unwrap_or_default()),
-                    (Event::LaunchFailed, Some(problem)) => problem.text.clone(),
-                    _ => String::new(),
-                };
-                self.told.add(now, name, (word(before), word(after)), why);
-            }
-            effects
-        });
-        self.follow(name, step.unwrap_or_default());
-    }
-
-    /// Writes down what a service's machine has come to, and carries out what
-    /// it asks for.
-    fn follow(self: &Rc<Self>, name: &str, effects: Vec<Effect>) {
-        let stored = self.with(name, |service| self.memory.store(name, &service.machine));
-        if let Some(Err(error)) = stored {
-            warning!(
-                self.system.console,
-                "service {name}: cannot write to {}: {error}; an rc that takes over will not know its state",
-                paths::SERVICES
-            );
-        }
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
-        for effect in effects {
-            tokio::task::spawn_local(self.clone().carry_out(name.to_owned(), effect));
-        }
-    }
-
-    async fn carry_out(self: Rc<Self>, name: String, effect: Effect) {
-        match effect {
-            Effect::WakeAt(at) => {
-                sleep(at.saturating_sub(since_boot())).await;
-                self.handle(&name, Event::Timer);
-            }
-            Effect::Launch => self.launch(name).await,
-            Effect::AskToEnd => {
-                let asked = self.with(&name, |service| (service.policy.stop_signal as i32, service.pid));
-                let (signal, pid) = asked.unwrap_or((SIGKILL, None));
-                // What it never sees is not waited for.
-                let deaf = pid.is_some_and(|pid| process::is_deaf(pid.cast_signed(), signal));
-                self.signal(&name, if deaf { SIGKILL } else { signal }, deaf).await;
-            }
-            Effect::Kill => {
-                warning!(self.system.console, "service {name}: did not end in time: killing it");
-                self.signal(&name, SIGKILL, true).await;
-            }
-            Effect::Clean => {
-                self.clean(&name).await;
-                self.handle(&name, Event::Cleaned);
-            }
-        }
-    }
-
-    /// Removes what a service's process has left. A record that stays behind
-    /// would be in the way of the next start, so an engine that is away is
-    /// waited for.
-    async fn clean(&self, name: &str) {
-        let Some((engine, id)) = self.handles(name) else { return };
-        loop {
-            match engine.delete(&id).await {
-                Ok(()) => return,
-                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
-                Err(error) => {
-                    return warning!(
-                        self.system.console,
-                        "service {name}: cannot remove its container: {error}"
-                    );
-                }
-            }
-        }
-    }
-
-    /// Waits until the engine answers again, however long that takes.
-    async fn engine_back(&self) {
-        while self.system.engine_back(Stage::Services).await.is_err() {
-            sleep(ENGINE_AWAY).await;
-        }
-    }
-
-    fn handles(&self, name: &str) -> Option<(Rc<dyn Engine>, Id)> {
-        let id = self.with(name, |service| launch::id(&service.bundle))?;
-        Some((self.system.engine(Stage::Services).ok()?, id))
-    }
-
-    async fn signal(&self, name: &str, number: i32, all: bool) {
-        let Some((engine, id)) = self.handles(name) else { return };
-        match engine.kill(&id, number, all).await {
-            Ok(()) => {}
-            // It has ended meanwhile.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => error!(self.system.console, "service {name}: cannot signal it: {error}"),
-        }
-    }
-
-    async fn launch(self: &Rc<Self>, name: String) {
-        let Some(bundle) = self.with(&name, |service| service.bundle.clone()) else { return };
-        let started = match self.system.engine_ready(Stage::Services).await {
-            Ok(engine) => {
-                self.system.timeline.end(&bundle.label(), WAITING);
-                launch::launch(&self.system, engine.as_ref(), &bundle).await.map(|started| (engine, started))
-            }
-            Err(error) => Err(error.into()),
-        };
-        match started {
-            Ok((engine, started)) => {
-                self.with(&name, |service| {
-                    service.pid = Some(started.pid);
-                    service.problem = None;
-                });
-                self.handle(&name, Event::Launched);
-                let id = launch::id(&bundle);
-                self.clone().await_end(name, engine, id).await;
-            }
-            Err(error) => {
-                let problem = Problem::new(error.after(&bundle.label()));
-                self.with(&name, |service| match &mut service.problem {
-                    Some(known) if known.text == problem.text => known.times += 1,
-                    other => *other = Some(problem),
-                });
-                self.handle(&name, Event::LaunchFailed);
-            }
-        }
-    }
-
-    /// Waits for the end of a service's process, whatever happens to the
-    /// engine meanwhile.
-    async fn await_end(self: Rc<Self>, name: String, engine: Rc<dyn Engine>, id: Id) {
-        let exit = loop {
-            match engine.wait(&id).await {
-                Ok(exit) => break exit,
-                // containerd is gone, its shims are not.
-                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
-                Err(error) => {
-                    if !error.is_not_found() {
-                        error!(self.system.console, "service {name}: {error}");
-                    }
-                    break Exit::LOST;
-                }
-            }
-        };
-        self.with(&name, |service| service.pid = None);
-        self.handle(&name, Event::Exited(exit));
     }
 
     /// Undoes the mounts of every service that is down. Called at shutdown.

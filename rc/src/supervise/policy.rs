@@ -1,22 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a service's annotations say about its life.
+//! What a container's annotations say about its life. See docs/annotations.md.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+
+use super::annotations::{Reader, signal};
+pub use super::annotations::{Unreadable, duration};
+use super::probe::Probe;
+use crate::bundle::Stage;
 
 /// When a service that has ended is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
     /// Never.
     No,
-    /// When its exit status is not 0.
+    /// When it has failed.
     OnFailure,
     /// Always.
     Always,
+}
+
+/// How the machine is taken down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakeDown {
+    /// It is switched off.
+    PowerOff,
+    /// It starts anew.
+    Reboot,
+    /// It stands still.
+    Halt,
+}
+
+impl TakeDown {
+    /// The word for it, which `rc.shutdown` knows.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::PowerOff => "poweroff",
+            Self::Reboot => "reboot",
+            Self::Halt => "halt",
+        }
+    }
+}
+
+impl fmt::Display for TakeDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// `lkinit.healthcheck` and what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// What is checked.
+    pub probe: Probe,
+    /// The pause between two checks, and the most that one may take.
+    pub interval: Duration,
+    /// So many failures in a row, and it is started again.
+    pub retries: u32,
 }
 
 /// How a service is kept up and taken down.
@@ -25,180 +68,222 @@ pub struct Policy {
     /// `lkinit.restart`.
     pub restart: Restart,
     /// `lkinit.restart-delay`: the pause after the first failure; it doubles
-    /// with every further one.
-    pub delay: Duration,
+    /// with every further one. `None`: a first crash is no reason to wait.
+    pub delay: Option<Duration>,
     /// Where the pause stops growing.
     pub delay_ceiling: Duration,
     /// `lkinit.restart-max`: so many restarts within so much time, then no more.
     pub restart_max: Option<(usize, Duration)>,
     /// Up for so long, it has not failed.
     pub stable: Duration,
+    /// `lkinit.after`: what comes before it, by name.
+    pub after: Vec<String>,
+    /// `lkinit.ready`.
+    pub ready: Probe,
+    /// `lkinit.ready-timeout`: not ready after this, it has failed.
+    pub ready_timeout: Option<Duration>,
+    /// `lkinit.healthcheck`.
+    pub health: Option<Health>,
     /// `lkinit.stop-signal`.
     pub stop_signal: Signal,
     /// `lkinit.stop-timeout`: what is still there after this is killed.
     pub stop_timeout: Duration,
+    /// `lkinit.critical`: what becomes of the machine when it is given up.
+    pub critical: Option<TakeDown>,
 }
+
+/// The first pause, where none is set: after the second failure in a row, or
+/// after a start that failed.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+
+/// A critical service must be given up some time.
+const CRITICAL_MAX: (usize, Duration) = (5, Duration::from_secs(60));
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
             restart: Restart::OnFailure,
-            delay: Duration::from_millis(100),
+            delay: None,
             delay_ceiling: Duration::from_secs(30),
             restart_max: None,
             stable: Duration::from_secs(60),
+            after: Vec::new(),
+            ready: Probe::Started,
+            ready_timeout: Some(Duration::from_secs(60)),
+            health: None,
             stop_signal: Signal::SIGTERM,
             stop_timeout: Duration::from_secs(10),
+            critical: None,
         }
     }
 }
 
 impl Policy {
-    /// Reads the annotations of a bundle. What cannot be read keeps its
+    /// Reads the annotations of a service. What cannot be read keeps its
     /// default and is one of the warnings.
     pub fn from_annotations(annotations: &BTreeMap<String, String>) -> (Self, Vec<Unreadable>) {
         let mut policy = Self::default();
-        let mut warnings = Vec::new();
-        let mut read = |key: &str, set: &mut dyn FnMut(&str) -> Result<(), Wanted>| {
-            let Some(value) = annotations.get(key) else { return };
-            if let Err(wanted) = set(value.trim()) {
-                warnings.push(Unreadable { key: key.to_owned(), value: value.clone(), wanted });
-            }
+        let mut reader = Reader::new(annotations);
+        let restart =
+            reader.read(
+                "lkinit.restart",
+                "no, on-failure or always; using on-failure",
+                |value| match value {
+                    "no" => Some(Restart::No),
+                    "on-failure" => Some(Restart::OnFailure),
+                    "always" => Some(Restart::Always),
+                    _ => None,
+                },
+            );
+        policy.restart = restart.unwrap_or(policy.restart);
+        policy.delay = reader.read(
+            "lkinit.restart-delay",
+            "a duration such as 250ms or 10s; using the default",
+            duration,
+        );
+        policy.delay_ceiling = policy.delay_ceiling.max(policy.delay.unwrap_or_default());
+        policy.restart_max =
+            reader.read("lkinit.restart-max", "a count in a window such as 5/60s; using no limit", |value| {
+                let (count, window) = value.split_once('/')?;
+                Some((count.parse().ok()?, duration(window)?))
+            });
+        let after = reader.read("lkinit.after", "a list of names; using none", |value| {
+            let names = value.split([',', ' ']).map(str::trim).filter(|name| !name.is_empty());
+            Some(names.map(str::to_owned).collect())
+        });
+        policy.after = after.unwrap_or_default();
+        if let Some(ready) = reader.try_read("lkinit.ready", |value| {
+            Probe::parse(value).map_err(|problem| format!("{problem}; using started"))
+        }) {
+            policy.ready = ready;
+        }
+        policy.ready_timeout = reader
+            .read("lkinit.ready-timeout", "a duration such as 30s, or 0 for none; using 60s", duration)
+            .map_or(policy.ready_timeout, |limit| Some(limit).filter(|limit| !limit.is_zero()));
+        policy.health = health(&mut reader);
+        let stop = reader.read("lkinit.stop-signal", "a signal's name or number; using SIGTERM", signal);
+        policy.stop_signal = stop.unwrap_or(policy.stop_signal);
+        let stop = reader.read("lkinit.stop-timeout", "a duration such as 250ms or 10s; using 10s", duration);
+        policy.stop_timeout = stop.unwrap_or(policy.stop_timeout);
+        let critical =
+            reader.read("lkinit.critical", "false, true, poweroff, reboot or halt; using false", |value| {
+                match value {
+                    "false" => Some(None),
+                    "true" | "poweroff" => Some(Some(TakeDown::PowerOff)),
+                    "reboot" => Some(Some(TakeDown::Reboot)),
+                    "halt" => Some(Some(TakeDown::Halt)),
+                    _ => None,
+                }
+            });
+        policy.critical = critical.flatten();
+        (policy, reader.finish())
+    }
+
+    /// The pause after so many failures in a row, without its jitter. A first
+    /// crash, of a service that `ran`, is no reason to wait unless a pause was
+    /// asked for.
+    pub fn delay(&self, failures: u32, ran: bool) -> Duration {
+        let (first, doublings) = match self.delay {
+            Some(delay) => (delay, failures.saturating_sub(1)),
+            None if failures <= 1 && ran => return Duration::ZERO,
+            None => (FIRST_DELAY, failures.saturating_sub(2)),
         };
-        read("lkinit.restart", &mut |value| {
-            policy.restart = match value {
-                "no" => Restart::No,
-                "on-failure" => Restart::OnFailure,
-                "always" => Restart::Always,
-                _ => return Err(Wanted("no, on-failure or always; using on-failure")),
-            };
-            Ok(())
-        });
-        read("lkinit.restart-delay", &mut |value| {
-            policy.delay = duration(value).ok_or(Wanted("a duration such as 250ms or 10s; using 100ms"))?;
-            policy.delay_ceiling = policy.delay_ceiling.max(policy.delay);
-            Ok(())
-        });
-        read("lkinit.restart-max", &mut |value| {
-            let parts = value
-                .split_once('/')
-                .and_then(|(count, window)| Some((count.parse().ok()?, duration(window)?)));
-            policy.restart_max =
-                Some(parts.ok_or(Wanted("a count in a window such as 5/60s; using no limit"))?);
-            Ok(())
-        });
-        read("lkinit.stop-signal", &mut |value| {
-            policy.stop_signal = signal(value).ok_or(Wanted("a signal's name or number; using SIGTERM"))?;
-            Ok(())
-        });
-        read("lkinit.stop-timeout", &mut |value| {
-            policy.stop_timeout =
-                duration(value).ok_or(Wanted("a duration such as 250ms or 10s; using 10s"))?;
-            Ok(())
-        });
-        (policy, warnings)
+        first.saturating_mul(1 << doublings.min(31)).min(self.delay_ceiling)
     }
 
-    /// The pause after so many failures in a row.
-    pub fn delay(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(31);
-        self.delay.saturating_mul(1 << doublings).min(self.delay_ceiling)
+    /// When it is given up: so many restarts within so much time.
+    pub fn most_restarts(&self) -> Option<(usize, Duration)> {
+        self.restart_max.or(self.critical.map(|_| CRITICAL_MAX))
     }
 }
 
-/// What an annotation should have held, and what is used instead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted(&'static str);
-
-/// An annotation that makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
-    key: String,
-    value: String,
-    wanted: Wanted,
+fn health(reader: &mut Reader<'_>) -> Option<Health> {
+    let probe = reader.try_read("lkinit.healthcheck", |value| match Probe::parse(value) {
+        Ok(Probe::Started) => Err("checks nothing; using no health check".to_owned()),
+        Ok(probe) => Ok(probe),
+        Err(problem) => Err(format!("{problem}; using no health check")),
+    });
+    let interval = reader.read(
+        "lkinit.healthcheck-interval",
+        "a duration above 0 such as 500ms or 10s; using 10s",
+        |value| duration(value).filter(|interval| !interval.is_zero()),
+    );
+    let retries = reader.read("lkinit.healthcheck-retries", "a count of 1 or more; using 3", |value| {
+        value.parse().ok().filter(|count| *count >= 1)
+    });
+    Some(Health {
+        probe: probe?,
+        interval: interval.unwrap_or(Duration::from_secs(10)),
+        retries: retries.unwrap_or(3),
+    })
 }
 
-impl fmt::Display for Unreadable {
+/// What follows when an onboot or onshutdown container fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The next one.
+    Continue,
+    /// A root shell on the console; after it, the next one.
+    Shell,
+    /// The machine goes down.
+    TakeDown(TakeDown),
+}
+
+/// How a container that runs once is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Once {
+    /// `lkinit.timeout`: it is killed after this.
+    pub timeout: Option<Duration>,
+    /// `lkinit.on-failure`.
+    pub on_failure: OnFailure,
+}
+
+/// What comes next, for the line that tells of the failure.
+impl fmt::Display for OnFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "annotation {}: {:?} is not {}", self.key, self.value, self.wanted.0)
+        match self {
+            Self::Continue => f.write_str("the boot goes on"),
+            Self::Shell => f.write_str("a shell is next (lkinit.on-failure)"),
+            Self::TakeDown(how) => write!(f, "{how} is next (lkinit.on-failure)"),
+        }
     }
 }
 
-/// A duration in the usual spelling: `250ms`, `10s`, `5m`, `1h`, sums of
-/// them such as `1m30s`, and a bare `0`.
-pub fn duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
+impl Once {
+    /// As [`Once::from_annotations`]; while the machine goes down anyway, what
+    /// a failure leads to cannot be chosen.
+    pub fn of_stage(stage: Stage, annotations: &BTreeMap<String, String>) -> (Self, Vec<Unreadable>) {
+        let (mut once, unreadable) = Self::from_annotations(annotations);
+        if stage == Stage::Onshutdown {
+            once.on_failure = OnFailure::Continue;
+        }
+        (once, unreadable)
     }
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at_checked(digits)?;
-        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at_checked(unit_end)?;
-        let seconds = match unit {
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        let part = Duration::try_from_secs_f64(f64::from_str(number).ok()? * seconds).ok()?;
-        total = total.checked_add(part)?;
-        rest = tail;
-    }
-    (!text.is_empty()).then_some(total)
-}
 
-/// A signal by number, or by name with or without `SIG`.
-pub fn signal(text: &str) -> Option<Signal> {
-    if let Ok(number) = text.parse::<i32>() {
-        return Signal::try_from(number).ok();
+    /// Reads the annotations of an onboot or onshutdown container. What cannot
+    /// be read keeps its default and is one of the warnings.
+    pub fn from_annotations(annotations: &BTreeMap<String, String>) -> (Self, Vec<Unreadable>) {
+        let mut reader = Reader::new(annotations);
+        let timeout = reader.read("lkinit.timeout", "a duration such as 30s or 5m; using none", |value| {
+            duration(value).filter(|limit| !limit.is_zero())
+        });
+        let on_failure = reader.read(
+            "lkinit.on-failure",
+            "continue, halt, poweroff, reboot or shell; using continue",
+            |value| match value {
+                "continue" => Some(OnFailure::Continue),
+                "shell" => Some(OnFailure::Shell),
+                "halt" => Some(OnFailure::TakeDown(TakeDown::Halt)),
+                "poweroff" => Some(OnFailure::TakeDown(TakeDown::PowerOff)),
+                "reboot" => Some(OnFailure::TakeDown(TakeDown::Reboot)),
+                _ => None,
+            },
+        );
+        let once = Self { timeout, on_failure: on_failure.unwrap_or(OnFailure::Continue) };
+        (once, reader.finish())
     }
-    let name = text.to_ascii_uppercase();
-    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
-    Signal::from_str(&name).ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(duration("10s"), Some(Duration::from_secs(10)));
-        assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
-        assert_eq!(duration("0.5s"), Some(Duration::from_millis(500)));
-        assert_eq!(duration("0"), Some(Duration::ZERO));
-        for bad in ["", "10", "s", "10 s", "-1s", "1x", "1e9999s", "99999999999999999999h"] {
-            assert_eq!(duration(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn signals() {
-        assert_eq!(signal("9"), Some(Signal::SIGKILL));
-        assert_eq!(signal("int"), Some(Signal::SIGINT));
-        assert_eq!(signal("SIGQUIT"), Some(Signal::SIGQUIT));
-        assert_eq!(signal("SIGNOPE"), None);
-        assert_eq!(signal("0"), None);
-    }
-
-    #[test]
-    fn an_unreadable_annotation_names_key_value_and_what_is_used() {
-        let annotations = BTreeMap::from([
-            ("lkinit.restart".to_owned(), "sometimes".to_owned()),
-            ("lkinit.stop-timeout".to_owned(), "2s".to_owned()),
-        ]);
-        let (policy, warnings) = Policy::from_annotations(&annotations);
-        assert_eq!(policy.stop_timeout, Duration::from_secs(2));
-        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            warnings,
-            [r#"annotation lkinit.restart: "sometimes" is not no, on-failure or always; using on-failure"#]
-        );
-    }
-}
+#[path = "policy_tests.rs"]
+mod tests;

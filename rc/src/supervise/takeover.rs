@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use init::sys::clock::since_boot;
 use init::{info, warning};
 
 use super::Supervisor;
-use super::state::Left;
+use super::state::{Event, Left};
+use crate::bundle::Stage;
 use crate::engine::{Engine, Error, Exit, Found, Id, TaskState};
 use crate::launch;
+use crate::logs::Logs;
 use crate::system::SERVICES;
 
 impl Supervisor {
@@ -58,7 +59,7 @@ impl Supervisor {
                 Some(pid) => self.adopt(engine, id, name, *pid),
                 None => {
                     let exit = ended.get(&id).copied().unwrap_or(Exit::LOST);
-                    self.resume(&name, Left::Ended(exit));
+                    self.handle(&name, Event::Found(Left::Ended(exit)));
                 }
             }
         }
@@ -81,15 +82,14 @@ impl Supervisor {
     /// A service that runs already is ours again.
     fn adopt(self: &Rc<Self>, engine: &Rc<dyn Engine>, id: Id, name: String, pid: u32) {
         info!(self.system.console, "service {name}: taken over (process {pid})");
-        self.with(&name, |service| service.pid = Some(pid));
-        self.resume(&name, Left::Running);
+        let logs = Logs::of(Stage::Services, &name, &self.system.cmdline).starts(None);
+        self.with(&name, |service| {
+            service.pid = Some(pid);
+            service.life = service.life.wrapping_add(1);
+            service.logs = logs;
+        });
+        self.handle(&name, Event::Found(Left::Running));
         tokio::task::spawn_local(self.clone().await_end(name, engine.clone(), id));
-    }
-
-    fn resume(self: &Rc<Self>, name: &str, left: Left) {
-        let now = since_boot();
-        let step = self.with(name, |service| service.machine.resume(&service.policy, left, now));
-        self.follow(name, step.unwrap_or_default());
     }
 
     /// Removes a container that does not run; says how it ended, if it did.

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What carries out what the state machine asks for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use init::sys::clock::since_boot;
+use init::{error, warning};
+use nix::libc::SIGKILL;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use super::policy::{Health, TakeDown};
+use super::probe::{Checker, Probe, Target};
+use super::report::word;
+use super::state::{Effect, Event, Phase};
+use super::{Problem, Supervisor, lane, takedown};
+use crate::bundle::Stage;
+use crate::engine::{Engine, Error as EngineError, Exit, Id};
+use crate::timeline::WAITING;
+use crate::{launch, paths, process};
+
+/// The pause between two looks at an engine that has failed to come up.
+const ENGINE_AWAY: Duration = Duration::from_secs(1);
+
+/// The step of the boot between a process that runs and a service that is ready.
+const READY: &str = "ready";
+
+impl Supervisor {
+    /// Feeds an event to a service's machine and carries out what it asks for.
+    pub(super) fn handle(self: &Rc<Self>, name: &str, event: Event) {
+        let now = since_boot();
+        let step = self.with(name, |service| {
+            let known = service.machine.clone();
+            let before = known.phase;
+            let effects = service.machine.step(&service.policy, event, now);
+            service.blame(before);
+            service.report(&self.system.console, name, event, before, now);
+            let after = service.machine.phase;
+            if after != before {
+                self.changes.add(now, name, (word(before), word(after)), service.why(event, before));
+            }
+            if service.machine != known
+                && let Err(error) = self.memory.store(name, &service.machine)
+            {
+                warning!(
+                    self.system.console,
+                    "service {name}: cannot write to {}: {error}; an rc that takes over will not know its \
+                     state",
+                    paths::SERVICES
+                );
+            }
+            match (before, after) {
+                (Phase::Starting, Phase::Readying(_)) => self.system.timeline.begin(&lane(name), READY),
+                (Phase::Readying(_), Phase::Up) => self.system.timeline.end(&lane(name), READY),
+                (Phase::Readying(_), Phase::Stopping(..) | Phase::Cleaning) => {
+                    self.system.timeline.fail(&lane(name), READY, service.why(event, before));
+                }
+                _ => {}
+            }
+            if effects.contains(&Effect::EndProbe)
+                && let Some(probe) = service.probe.take()
+            {
+                probe.abort();
+            }
+            effects
+        });
+        self.steps.send_modify(|count| *count = count.wrapping_add(1));
+        for effect in step.unwrap_or_default() {
+            self.carry_out(name, effect);
+        }
+    }
+
+    fn carry_out(self: &Rc<Self>, name: &str, effect: Effect) {
+        let (this, name) = (self.clone(), name.to_owned());
+        match effect {
+            Effect::WakeAt(at) => drop(spawn_local(async move {
+                sleep(at.saturating_sub(since_boot())).await;
+                this.handle(&name, Event::Timer);
+            })),
+            Effect::AwaitTurn => drop(spawn_local(this.await_turn(name))),
+            Effect::Launch => drop(spawn_local(this.launch(name))),
+            Effect::AwaitReady => {
+                let probe = spawn_local(this.await_ready(name.clone())).abort_handle();
+                self.with(&name, |service| service.probe = Some(probe));
+            }
+            Effect::WatchHealth => {
+                let probe = spawn_local(this.watch_health(name.clone())).abort_handle();
+                self.with(&name, |service| service.probe = Some(probe));
+            }
+            // It was ended with the step, before anything else could happen.
+            Effect::EndProbe => {}
+            Effect::AskToEnd => drop(spawn_local(async move {
+                let asked = this.with(&name, |service| (service.policy.stop_signal as i32, service.pid));
+                let (signal, pid) = asked.unwrap_or((SIGKILL, None));
+                // What it never sees is not waited for.
+                let deaf = pid.is_some_and(|pid| process::is_deaf(pid.cast_signed(), signal));
+                this.signal(&name, if deaf { SIGKILL } else { signal }, deaf).await;
+            })),
+            Effect::Kill => drop(spawn_local(async move {
+                warning!(this.system.console, "service {name}: did not end in time: killing it");
+                this.signal(&name, SIGKILL, true).await;
+            })),
+            Effect::Clean => drop(spawn_local(async move {
+                this.clean(&name).await;
+                this.handle(&name, Event::Cleaned);
+            })),
+            Effect::TakeDown(how) => self.take_down(&name, how),
+        }
+    }
+
+    fn take_down(&self, name: &str, how: TakeDown) {
+        let console = &self.system.console;
+        error!(console, "service {name}: the machine cannot be without it: {how}");
+        if let Err(error) = takedown::begin(&self.system.reaper, how) {
+            error!(console, "service {name}: cannot take the machine down: {error}; it goes on");
+        }
+    }
+
+    async fn await_ready(self: Rc<Self>, name: String) {
+        let Some(probe) = self.with(&name, |service| service.policy.ready.clone()) else { return };
+        // Without a checker nobody could ever tell.
+        if let Some(checker) = self.checker(&name, probe) {
+            checker.ready().await;
+        }
+        self.handle(&name, Event::Ready);
+    }
+
+    async fn watch_health(self: Rc<Self>, name: String) {
+        let health = self.with(&name, |service| service.policy.health.clone()).flatten();
+        let Some(Health { probe, interval, .. }) = health else { return };
+        let Some(mut checker) = self.checker(&name, probe) else { return };
+        loop {
+            sleep(interval).await;
+            match checker.check(interval).await {
+                Ok(()) => self.handle(&name, Event::Sound),
+                Err(problem) => {
+                    self.with(&name, |service| service.finding.replace(problem));
+                    self.handle(&name, Event::Unsound);
+                }
+            }
+        }
+    }
+
+    /// What looks at a service as it runs now.
+    fn checker(&self, name: &str, probe: Probe) -> Option<Checker> {
+        let engine = self.system.engine(Stage::Services).ok()?;
+        let (target, finding) = self.with(name, |service| {
+            let target = Target {
+                pid: service.pid.unwrap_or_default(),
+                engine,
+                id: launch::id(&service.bundle),
+                reaper: self.system.reaper.clone(),
+                logs: service.logs.clone(),
+                folder: Path::new(paths::STATE),
+            };
+            (target, service.finding.clone())
+        })?;
+        let kept = |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.is_file());
+        if matches!(probe, Probe::Log(_)) && !target.logs.iter().any(|(path, _)| kept(path)) {
+            warning!(
+                self.system.console,
+                "service {name}: {probe}: its output is not kept in files here: not looked for"
+            );
+            return None;
+        }
+        Some(Checker::new(probe, target, finding))
+    }
+
+    /// Removes what a service's process has left. A record that stays behind
+    /// would be in the way of the next start, so an engine that is away is
+    /// waited for.
+    async fn clean(&self, name: &str) {
+        let Some((engine, id, _)) = self.handles(name) else { return };
+        loop {
+            match engine.delete(&id).await {
+                Ok(()) => return,
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
+                Err(error) => {
+                    return warning!(
+                        self.system.console,
+                        "service {name}: cannot remove its container: {error}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Waits until the engine answers again, however long that takes.
+    pub(super) async fn engine_back(&self) {
+        while self.system.engine_back(Stage::Services).await.is_err() {
+            sleep(ENGINE_AWAY).await;
+        }
+    }
+
+    fn handles(&self, name: &str) -> Option<(Rc<dyn Engine>, Id, u64)> {
+        let (id, life) = self.with(name, |service| (launch::id(&service.bundle), service.life))?;
+        Some((self.system.engine(Stage::Services).ok()?, id, life))
+    }
+
+    /// Signals the process that runs now. An engine that is away is waited
+    /// for: a stop must not get lost, and must not hit the next process either.
+    pub(super) async fn signal(&self, name: &str, number: i32, all: bool) {
+        let Some((engine, id, life)) = self.handles(name) else { return };
+        while self.with(name, |service| service.life == life && service.machine.runs()) == Some(true) {
+            match engine.kill(&id, number, all).await {
+                Ok(()) => return,
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
+                // It has ended meanwhile.
+                Err(error) if error.is_not_found() => return,
+                Err(error) => {
+                    return error!(self.system.console, "service {name}: cannot signal it: {error}");
+                }
+            }
+        }
+    }
+
+    async fn launch(self: Rc<Self>, name: String) {
+        let Some(bundle) = self.with(&name, |service| service.bundle.clone()) else { return };
+        let started = match self.system.engine_ready(Stage::Services).await {
+            Ok(engine) => {
+                self.system.timeline.end(&bundle.label(), WAITING);
+                launch::launch(&self.system, engine.as_ref(), &bundle).await.map(|started| (engine, started))
+            }
+            Err(error) => Err(error.into()),
+        };
+        match started {
+            Ok((engine, started)) => {
+                self.with(&name, |service| {
+                    service.pid = Some(started.pid);
+                    service.life = service.life.wrapping_add(1);
+                    service.problem = None;
+                    service.logs = started.logs.starts(Some(started.marks));
+                });
+                self.handle(&name, Event::Launched);
+                self.await_end(name, engine, launch::id(&bundle)).await;
+            }
+            Err(error) => {
+                let text = error.after(&bundle.label());
+                self.with(&name, |service| match &mut service.problem {
+                    Some(known) if known.text == text => known.times += 1,
+                    other => *other = Some(Problem { text, times: 1 }),
+                });
+                self.handle(&name, Event::LaunchFailed);
+            }
+        }
+    }
+
+    /// Waits for the end of a service's process, whatever happens to the
+    /// engine meanwhile.
+    pub(super) async fn await_end(self: Rc<Self>, name: String, engine: Rc<dyn Engine>, id: Id) {
+        let exit = loop {
+            match engine.wait(&id).await {
+                Ok(exit) => break exit,
+                // containerd is gone, its shims are not.
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
+                Err(error) => {
+                    if !error.is_not_found() {
+                        error!(self.system.console, "service {name}: {error}");
+                    }
+                    break Exit::LOST;
+                }
+            }
+        };
+        self.with(&name, |service| service.pid = None);
+        self.handle(&name, Event::Exited(exit));
+    }
+}

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Annotations in booted machines: readiness against real services, order,
+//! health, giving up, and what takes the machine down.
+
+use anyhow::{Context, Result, ensure};
+use tests::image::Image;
+use tests::inside::Inside;
+use tests::native::run_native;
+use tests::samples::yaml;
+use tests::vm::{PATIENCE, Vm};
+
+const DIRECT: &[&str] = &["lkinit/init", "lkinit/crun"];
+
+/// Services that say what they do, and a step later what their annotations
+/// wait for. Each sleeps in a way that SIGTERM ends at once.
+const SERVICES: &str = "
+onboot:
+  - name: hangs
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo hanging; sleep 100000']
+    annotations: {lkinit.timeout: 2s}
+  - name: fails
+    image: lkinit/busybox
+    command: [/bin/false]
+    annotations: {lkinit.on-failure: continue}
+  - name: last
+    image: lkinit/busybox
+    command: [/bin/echo, the last one ran]
+services:
+  - name: file
+    image: lkinit/busybox
+    tmpfs: [/tmp]
+    command: [/bin/sh, -c, 'sleep 1; mkdir -p /tmp/a/b; ln -s /tmp/a /tmp/link; sleep 1; : >/tmp/a/b/c; exec sleep 100000']
+    annotations: {lkinit.ready: 'file:/tmp/link/b/c'}
+  - name: unix
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'sleep 1; exec syslogd -n -O -']
+    annotations: {lkinit.ready: 'unix:/dev/log', lkinit.after: hangs}
+  - name: tcp-host
+    image: lkinit/busybox
+    net: host
+    command: [/bin/sh, -c, 'sleep 1; exec httpd -f -p 127.0.0.1:8001 -h /etc']
+    annotations: {lkinit.ready: 'tcp:127.0.0.1:8001', lkinit.healthcheck: 'tcp:localhost:8001', lkinit.healthcheck-interval: 1s}
+  - name: tcp-own
+    image: lkinit/busybox
+    net: new
+    command: [/bin/sh, -c, 'sleep 1; exec httpd -f -p 8002 -h /etc']
+    annotations: {lkinit.ready: 'tcp:localhost:8002'}
+  - name: log
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo not ready yet; sleep 1; echo now ready >&2; exec sleep 100000']
+    annotations: {lkinit.ready: 'log:^now ready$'}
+  - name: exec
+    image: lkinit/busybox
+    tmpfs: [/tmp]
+    command: [/bin/sh, -c, 'sleep 1; : >/tmp/given; exec sleep 100000']
+    annotations: {lkinit.ready: \"exec:/bin/sh -c 'test -e /tmp/given || { echo no /tmp/given; exit 1; }'\"}
+  - name: never
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 1; done']
+    annotations: {lkinit.ready: 'file:/never', lkinit.ready-timeout: 3s, lkinit.restart: 'no'}
+  - name: flaky
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'exit 7']
+    annotations: {lkinit.restart-max: 2/60s}
+  - name: heir
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
+    annotations: {lkinit.after: never, lkinit.stop-signal: KILL}
+  - name: sick
+    image: lkinit/busybox
+    tmpfs: [/tmp]
+    command: [/bin/sh, -c, 'trap \"exit 0\" TERM; : >/tmp/well; sleep 4; rm /tmp/well; while :; do sleep 1; done']
+    annotations: {lkinit.ready: 'file:/tmp/well', lkinit.healthcheck: 'file:/tmp/well', lkinit.healthcheck-interval: 500ms, lkinit.healthcheck-retries: '2'}
+  - name: round-a
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
+    annotations: {lkinit.after: 'round-b, log', lkinit.stop-signal: KILL}
+  - name: round-b
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
+    annotations: {lkinit.after: 'round-a nobody', lkinit.stop-signal: KILL}
+  - name: vital
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
+    annotations: {lkinit.critical: reboot, lkinit.restart: 'no', lkinit.redy: started}
+  - name: base
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'trap \"sleep 1; exit 0\" TERM; while :; do sleep 1; done']
+    annotations: {lkinit.after: log}
+  - name: middle
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'trap \"sleep 1; exit 0\" INT; trap : TERM; while :; do sleep 1; done']
+    annotations: {lkinit.after: base, lkinit.stop-signal: INT}
+  - name: top
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'trap : TERM; while :; do sleep 1; done']
+    annotations: {lkinit.after: middle, lkinit.stop-timeout: 1s}
+";
+
+/// The same in namespaces of this kernel: all but the machine's end.
+#[test]
+fn every_annotation_natively() -> Result<()> {
+    let image = Image::new(&yaml(DIRECT, SERVICES))?;
+    let image = match std::env::var("LKINIT_RC") {
+        Ok(p) => image.change(|root| root.file("usr/bin/service", 0o755, std::fs::read(p)?))?,
+        _ => image,
+    };
+    run_native("supervision-native", &image, "lkinit.engine=direct", |native| {
+        native.expect("^lkinit: .* boot: done")?;
+        let text = wait_for_all(native, |native| native.console().text())?;
+        readiness(&text)?;
+        starts(&text)?;
+        faults(&text)?;
+        sickness(&text)?;
+        states(native)?;
+        native.sh("(sleep 1; rc.shutdown noop) >/dev/null 2>&1 &")?;
+        native.expect("^lkinit: .* shutdown: noop now")?;
+        stops(&native.console().text())
+    })
+}
+
+/// For machines: not every kernel has vsock_loopback.
+const VSOCK: &str = "
+  - name: vsock
+    image: lkinit/vsudd
+    net: host
+    command: [/usr/bin/vsudd, -inport, '5000:unix:/run/nothing.sock']
+    annotations: {lkinit.ready: 'vsock:5000'}
+";
+
+#[test]
+fn every_annotation_does_what_it_says() -> Result<()> {
+    let name = "supervision-direct";
+    let all = format!("{SERVICES}{}", VSOCK.trim_start_matches('\n'));
+    let machine = Image::new(&yaml(DIRECT, &all))?.machine(name)?;
+    Vm::run(name, machine, |vm| {
+        vm.expect(r"^lkinit: .* onboot 000-hangs: failed: did not end in time and was killed after \d")?;
+        vm.expect(r"^lkinit: .* onboot 001-fails: failed: exit status 1")?;
+        vm.expect("the last one ran")?;
+        vm.expect("^lkinit: .* boot: done")?;
+        let text = wait_for_all(vm, |vm| vm.console().text())?;
+        vm.check("every kind of readiness", |_| {
+            readiness(&text)?;
+            place(&text, "service vsock: ready after ").map(drop)
+        });
+        vm.check("starts in order", |_| starts(&text));
+        vm.check("faults in the order are told, and stop nobody else", |_| faults(&text));
+        vm.check("an unhealthy service is started again", |_| sickness(&text));
+        vm.check("states", states);
+        vm.check("a critical service takes the machine down, in reverse order", |vm| {
+            let pid = column(&vm.sh("service status")?, "vital", 2)?;
+            vm.sh(&format!("kill -9 {pid}"))?;
+            vm.expect("^lkinit: .* service vital: the machine cannot be without it: reboot")?;
+            vm.wait_end(PATIENCE)?;
+            stops(&vm.console().text())
+        });
+        Ok(())
+    })
+}
+
+/// Waits until the slow ones have come to their ends too, in whatever order;
+/// returns what the console has said.
+fn wait_for_all<I: Inside>(inside: &mut I, text: impl Fn(&I) -> String) -> Result<String> {
+    let wanted =
+        ["sick: unhealthy too often", "never: not ready after 3", "flaky: .*given up", "top: running"];
+    let wanted = wanted.map(|wanted| regex::Regex::new(&format!("service {wanted}")));
+    for _ in 0..90 {
+        let text = text(inside);
+        if wanted.iter().all(|regex| regex.as_ref().is_ok_and(|regex| regex.is_match(&text))) {
+            return Ok(text);
+        }
+        inside.sh("sleep 1")?;
+    }
+    anyhow::bail!("not all of {wanted:?} came:\n{}", text(inside))
+}
+
+/// The line of lkinit that has this in it, by its place in the transcript.
+fn place(text: &str, what: &str) -> Result<usize> {
+    let found = text.lines().position(|line| line.starts_with("lkinit: ") && line.contains(what));
+    found.with_context(|| format!("no line of lkinit has {what:?} in\n{text}"))
+}
+
+fn readiness(text: &str) -> Result<()> {
+    for (name, probe) in [
+        ("file", "file:/tmp/link/b/c"),
+        ("unix", "unix:/dev/log"),
+        ("tcp-host", "tcp:127.0.0.1:8001"),
+        ("tcp-own", "tcp:localhost:8002"),
+        ("log", "log:^now ready$"),
+        ("exec", "exec:/bin/sh -c"),
+    ] {
+        let running = place(text, &format!("service {name}: running"))?;
+        let regex = regex::Regex::new(&format!(
+            r"service {name}: ready after (\d+\.\d+)s \({}",
+            regex::escape(probe)
+        ))?;
+        let ready = regex.captures(text).with_context(|| format!("{name} was not ready:\n{text}"))?;
+        let took: f64 = ready[1].parse()?;
+        // It was not taken for ready before it could be.
+        ensure!(took >= 0.7, "{name} was ready after {took} s");
+        ensure!(place(text, &format!("service {name}: ready"))? > running);
+    }
+    Ok(())
+}
+
+fn starts(text: &str) -> Result<()> {
+    for (first, second) in [
+        ("log: ready", "base: running"),
+        ("log: ready", "round-a: running"),
+        ("base: running", "middle: running"),
+        ("middle: running", "top: running"),
+        ("never: failed: not ready in time", "heir: comes after never, which has failed"),
+        ("heir: comes after never", "heir: running"),
+    ] {
+        let order = (place(text, &format!("service {first}"))?, place(text, &format!("service {second}"))?);
+        ensure!(order.0 < order.1, "{first} came after {second}:\n{text}");
+    }
+    Ok(())
+}
+
+fn faults(text: &str) -> Result<()> {
+    place(text, "services: round-a after round-b after round-a (lkinit.after): they wait for each other")?;
+    place(
+        text,
+        "service round-b: annotation lkinit.after: \"nobody\" is no service and no onboot container",
+    )?;
+    place(text, "service vital: annotation lkinit.redy: \"started\" is of a key that means nothing here")?;
+    place(text, "service round-b: running")?;
+    Ok(())
+}
+
+fn states(inside: &mut impl Inside) -> Result<()> {
+    let status = inside.sh("service status")?;
+    for (name, state) in [
+        ("file", "running"),
+        ("unix", "running"),
+        ("tcp-own", "running"),
+        ("never", "failed"),
+        ("flaky", "given-up"),
+        ("heir", "running"),
+        ("top", "running"),
+    ] {
+        ensure!(column(&status, name, 1)? == state, "{name} is not {state}:\n{status}");
+    }
+    // Two restarts in the window, and no third.
+    ensure!(column(&status, "flaky", 4)? == "2", "{status}");
+    Ok(())
+}
+
+fn sickness(text: &str) -> Result<()> {
+    let told = place(text, "service sick: unhealthy: /tmp/well: ")?;
+    let stopped = place(text, "service sick: unhealthy too often: /tmp/well: ")?;
+    ensure!(told < stopped, "{text}");
+    // Stopping it went well, and still it is a failure.
+    let failed = place(text, "service sick: failed: unhealthy: /tmp/well: ")?;
+    ensure!(stopped < failed, "{text}");
+    Ok(())
+}
+
+/// A column of `service status`.
+fn column(status: &str, name: &str, column: usize) -> Result<String> {
+    let row = status.lines().find(|line| line.split_whitespace().next() == Some(name));
+    let row = row.with_context(|| format!("no {name} in\n{status}"))?;
+    Ok(row.split_whitespace().nth(column).context("a short row")?.to_owned())
+}
+
+fn stops(text: &str) -> Result<()> {
+    place(text, "service top: did not end in time: killing it")?;
+    for (first, second) in [("top", "middle"), ("middle", "base"), ("base", "log")] {
+        let stopped = |name: &str| place(text, &format!("service {name}: stopped"));
+        ensure!(stopped(first)? < stopped(second)?, "{first} was stopped after {second}:\n{text}");
+    }
+    Ok(())
+}
+
+const BY_CONTAINERD: &str = "
+services:
+  - name: log
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo not ready yet; sleep 1; echo now ready; exec sleep 100000']
+    annotations: {lkinit.ready: 'log:^now ready$'}
+  - name: exec
+    image: lkinit/busybox
+    tmpfs: [/tmp]
+    command: [/bin/sh, -c, 'sleep 1; : >/tmp/given; exec sleep 100000']
+    annotations: {lkinit.ready: 'exec:/bin/test -e /tmp/given', lkinit.after: log, lkinit.healthcheck: 'exec:/bin/test -e /tmp/given', lkinit.healthcheck-interval: 1s}
+";
+
+#[test]
+fn readiness_by_containerd() -> Result<()> {
+    let name = "supervision-containerd";
+    let init = ["lkinit/init", "lkinit/runc", "lkinit/containerd"];
+    Vm::run(name, Image::new(&yaml(&init, BY_CONTAINERD))?.machine(name)?, |vm| {
+        vm.expect(r"^lkinit: .* service log: ready after .*log:\^now ready")?;
+        vm.expect("^lkinit: .* service exec: running")?;
+        vm.expect("^lkinit: .* service exec: ready after .*exec:/bin/test")?;
+        vm.check("rc that is killed meanwhile", |vm| {
+            let sleepers = vm.sh("pidof sleep")?;
+            vm.sh("kill -9 $(pidof rc.init)")?;
+            vm.expect("^lkinit: .* rc.init: started again")?;
+            vm.expect("^lkinit: .* service (log|exec): taken over")?;
+            vm.expect("^lkinit: .* service (log|exec): taken over")?;
+            // Health checks go on, and find it well.
+            vm.sh("sleep 5")?;
+            let status = vm.sh("service status")?;
+            for name in ["log", "exec"] {
+                ensure!(column(&status, name, 1)? == "running", "{status}");
+            }
+            ensure!(vm.sh("pidof sleep")? == sleepers, "services were restarted");
+            Ok(())
+        });
+        Ok(())
+    })
+}
+
+const REBOOTS: &str = "
+onboot:
+  - name: fails
+    image: lkinit/busybox
+    command: [/bin/false]
+    annotations: {lkinit.on-failure: shell}
+  - name: missing
+    image: lkinit/busybox
+    command: [/bin/nonesuch]
+    annotations: {lkinit.on-failure: reboot}
+  - name: last
+    image: lkinit/busybox
+    command: [/bin/echo, the last one ran]
+";
+
+#[test]
+fn a_failed_onboot_container_asks_for_a_shell_or_reboots() -> Result<()> {
+    let name = "supervision-reboot";
+    Vm::run(name, Image::new(&yaml(DIRECT, REBOOTS))?.machine(name)?, |vm| {
+        vm.expect("^lkinit: .* onboot 000-fails: failed: exit status 1.*shell")?;
+        vm.expect(r"\(lkinit\) .*# ")?;
+        vm.send("echo shell is $((40 + 2)); exit\n")?;
+        vm.expect("shell is 42")?;
+        vm.expect("^lkinit: .* onboot 001-missing: failed to start: .*reboot")?;
+        vm.wait_end(PATIENCE)?;
+        let text = vm.console().text();
+        ensure!(text.contains("shutdown: reboot now"), "{text}");
+        ensure!(!text.contains("the last one ran"), "the boot went on:\n{text}");
+        Ok(())
+    })
+}
+
+const HALTS: &str = "
+onboot:
+  - name: fails
+    image: lkinit/busybox
+    command: [/bin/false]
+    annotations: {lkinit.on-failure: halt}
+";
+
+#[test]
+fn a_failed_onboot_container_halts() -> Result<()> {
+    let name = "supervision-halt";
+    Vm::run(name, Image::new(&yaml(DIRECT, HALTS))?.machine(name)?, |vm| {
+        vm.expect("^lkinit: .* onboot 000-fails: failed: exit status 1.*halt")?;
+        vm.expect("reboot: System halted").map(drop)
+    })
+}
