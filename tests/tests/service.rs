@@ -159,7 +159,8 @@ fn boot(vm: &mut Vm) -> Result<()> {
     let steps = value["steps"].as_array().context("no steps")?;
     let critical = value["critical"].as_array().context("no path")?;
     let ids: Vec<&str> = critical.iter().filter_map(|piece| piece["id"].as_str()).collect();
-    for id in ["onboot 000-sysctl/run", "onboot 001-hello/run", "boot/done"] {
+    // late comes after talker, and both after the containers of onboot.
+    for id in ["onboot 001-hello/run", "service talker/start", "service late/start", "boot/done"] {
         ensure!(ids.contains(&id), "{id} is not on the path {ids:?}");
     }
     ensure!(critical[0]["from"] == 0.0 && ids[0].starts_with("kernel/"), "{critical:?}");
@@ -197,10 +198,10 @@ fn exec(vm: &mut Vm) -> Result<()> {
     ensure!(vm.sh("echo a b | service exec talker cat")? == "a b\n");
     ensure!(vm.sh("service exec talker sh -c 'echo lost >&2' 2>/dev/null")?.is_empty());
     contains(&exits(vm, 255, "service exec talker nonesuch")?, &["nonesuch"])?;
-    // A signal goes through: the process is gone.
-    let status =
-        vm.try_sh("timeout -s TERM 3 service exec talker sh -c 'trap \"exit 9\" TERM; sleep 4321 & wait'")?;
-    ensure!(!vm.sh("ps")?.contains("sleep 4321 & wait"), "it is still there: {status:?}\n{}", vm.sh("ps")?);
+    // A signal goes through, and the exit status comes back.
+    let waits = "trap \"kill \\$!; exit 9\" TERM; sleep 4321 & wait";
+    exits(vm, 9, &format!("timeout -s TERM 3 service exec talker sh -c '{waits}'"))?;
+    ensure!(vm.try_sh("ps | grep -q 'root  *sleep 4321$'")?.status != 0, "{}", vm.sh("ps")?);
     vm.sh("service stop late")?;
     contains(&exits(vm, 125, "service exec late true")?, &["does not run"])?;
     vm.sh("service start late")?;

@@ -15,7 +15,7 @@ use crate::engine::daemon;
 use crate::engine::direct::find_runtime;
 use crate::modules::{self, Place};
 use crate::paths;
-use crate::supervise::policy::Policy;
+use crate::supervise::policy::{Once, Policy};
 use crate::system::Choice;
 
 /// The resolver's file, which may lead elsewhere.
@@ -122,7 +122,7 @@ fn containers(text: &mut String, stage: Stage) {
                 own.for_each(|(key, value)| line(text, &format!("    # {key}={value}")));
                 let unreadable = match stage {
                     Stage::Services => Policy::from_annotations(bundle.annotations()).1,
-                    Stage::Onboot | Stage::Onshutdown => Vec::new(),
+                    Stage::Onboot | Stage::Onshutdown => Once::from_annotations(bundle.annotations()).1,
                 };
                 let warnings =
                     unreadable.iter().map(ToString::to_string).chain(bundle.warnings.iter().cloned());

@@ -217,11 +217,20 @@ impl Supervisor {
         }
     }
 
+    /// Notes that a service's turn has come, and whose readiness it waited for.
+    fn note_turn(&self, name: &str) {
+        let timeline = &self.system.timeline;
+        for other in self.with(name, |service| service.policy.after.clone()).unwrap_or_default() {
+            timeline.wait(&lane(name), &lane(&other));
+        }
+        timeline.end(&lane(name), WAITING);
+    }
+
     async fn launch(self: Rc<Self>, name: String) {
         let Some(bundle) = self.with(&name, |service| service.bundle.clone()) else { return };
         let started = match self.system.engine_ready(Stage::Services).await {
             Ok(engine) => {
-                self.system.timeline.end(&bundle.label(), WAITING);
+                self.note_turn(&name);
                 launch::launch(&self.system, engine.as_ref(), &bundle).await.map(|started| (engine, started))
             }
             Err(error) => Err(error.into()),

@@ -208,11 +208,12 @@ impl Timeline {
     /// lane, too.
     pub fn wanted_after(&self, found: &[(String, String)]) {
         let mut book = self.book.borrow_mut();
-        for span in &mut book.spans {
+        let wanted: Vec<Option<String>> = book.spans.iter().map(|span| book.wanted_for(span)).collect();
+        for (span, wanted) in book.spans.iter_mut().zip(wanted) {
             let own = span.id();
             let known = span.after.len();
             for (what, id) in found {
-                if span.wanted.as_ref() == Some(what) && *id != own && !span.after.contains(id) {
+                if wanted.as_ref() == Some(what) && *id != own && !span.after.contains(id) {
                     span.after.push(id.clone());
                 }
             }
@@ -306,6 +307,21 @@ impl Book {
 
     fn knows(&self, lane: &str, name: &str) -> bool {
         self.spans.iter().any(|span| span.lane == lane && span.name == name)
+    }
+
+    /// What a step was wanted for in the end: a module may be wanted for
+    /// another one.
+    fn wanted_for(&self, span: &Span) -> Option<String> {
+        let mut wanted = span.wanted.as_ref()?;
+        // No chain is longer than there are steps, were it a ring.
+        for _ in &self.spans {
+            let lane = format!("module {wanted}");
+            match self.spans.iter().find(|span| span.lane == lane).and_then(|span| span.wanted.as_ref()) {
+                Some(next) => wanted = next,
+                None => break,
+            }
+        }
+        Some(wanted.clone())
     }
 
     /// The lanes of services.

@@ -142,3 +142,24 @@ fn a_line_that_was_cut_off_is_left_out() {
     assert_eq!(spans.len(), 1);
     assert_eq!(spans[0].end, Some(5));
 }
+
+#[test]
+fn a_module_waits_for_the_one_that_brought_its_device_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("timeline");
+    let timeline = Timeline::open(&file).unwrap();
+    let wanted = |id: &str, what: &str, start: u64, needs: &[&str]| Span {
+        wanted: Some(what.to_owned()),
+        ..span(id, start, start + 10, needs)
+    };
+    timeline.add(wanted("module ata_piix/load", "pci:v1", 0, &[]));
+    timeline.add(wanted("module cdrom/load", "sr_mod", 20, &[]));
+    timeline.add(wanted("module sr_mod/load", "scsi:t5", 30, &["module cdrom/load"]));
+    timeline.add(wanted("module odd/load", "odd", 40, &[]));
+    let found = [("scsi:t5", "ata_piix"), ("pci:v1", "ata_piix"), ("odd", "cdrom")];
+    timeline.wanted_after(&found.map(|(what, by)| (what.to_owned(), format!("module {by}/load"))));
+    let after: Vec<_> = load(&file).unwrap().iter().map(|span| span.after.join(",")).collect();
+    let expected =
+        ["", "module ata_piix/load", "module cdrom/load,module ata_piix/load", "module cdrom/load"];
+    assert_eq!(after, expected);
+}
