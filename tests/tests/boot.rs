@@ -152,6 +152,9 @@ fn service_command(vm: &mut Vm) -> Result<()> {
     ensure!(!pid(vm)?.text.is_empty(), "it does not run after start");
     let status = vm.sh("service status")?;
     ensure!(status.contains("talker") && status.contains("sleeper"), "{status}");
+    // By runc, which is this image's runtime.
+    let inside = vm.try_sh("service exec sleeper sh -c 'test -e /run/lkinit || exit 5'")?;
+    ensure!(inside.status == 5, "{inside:?}");
     let unknown = vm.try_sh("service start nonesuch")?;
     ensure!(unknown.status != 0 && unknown.text.contains("nonesuch"), "{unknown:?}");
     Ok(())

@@ -282,9 +282,9 @@ fn containerd_hangs(vm: &mut Vm) -> Result<()> {
     contains(&vm.sh("service list; service events; service boot")?, &["talker", "The boot took"])?;
     vm.sh("kill -CONT $(pidof containerd)")?;
     ensure!(stopped < 1.5, "it took {stopped} s");
-    let text = vm.sh("service status; sleep 1; service status")?;
-    ensure!(!text.contains("answer"), "containerd answers again: {text}");
-    Ok(())
+    // It answers again, within the 30 ms that it gets: not at once, under emulation.
+    let again = "i=0; while service status | grep 'not answered'; do i=$((i+1)); [ $i -lt 40 ] || exit 1; sleep 0.5; done";
+    vm.sh(again).map(drop)
 }
 
 fn rc_hangs(vm: &mut Vm) -> Result<()> {
