@@ -5,7 +5,8 @@ use init::mountinfo::MountTable;
 
 use crate::bundle::{Bundle, Error as BundleError, Prepared, Stage};
 use crate::engine::{Engine, Error as EngineError, Id, Job, Task};
-use crate::logs::{Logs, Marks};
+use crate::logs::settings::Limits;
+use crate::logs::{Logs, Marks, Outlets};
 use crate::system::System;
 use crate::timeline::Timeline;
 
@@ -18,8 +19,8 @@ pub enum Error {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// Its log files.
-    #[error("cannot make the log file {}: {source}", path.display())]
+    /// The pipes that it prints into.
+    #[error("cannot make {} for its output: {source}", path.display())]
     Log {
         /// Which.
         path: std::path::PathBuf,
@@ -49,6 +50,8 @@ pub struct Started {
     pub logs: Logs,
     /// Where in the files it begins.
     pub marks: Marks,
+    /// To be kept until its end is known and its output is settled.
+    pub outlets: Outlets,
 }
 
 /// The id of a bundle's container.
@@ -56,6 +59,13 @@ pub fn id(bundle: &Bundle) -> Id {
     let named = bundle.runtime.namespace.as_deref().filter(|name| !name.is_empty());
     let namespace = named.unwrap_or(System::namespace(bundle.stage));
     Id { namespace: namespace.to_owned(), name: bundle.name.clone() }
+}
+
+/// How large a container's logs may be; what of its annotations, or of the
+/// kernel's command line, cannot be read is in the second value.
+pub fn log_limits(system: &System, bundle: &Bundle) -> (Limits, Vec<String>) {
+    let annotations = bundle.annotations();
+    Limits::of_container(|key| annotations.get(key).map(String::as_str), &system.cmdline)
 }
 
 /// Prepares a bundle and starts its container. A container that cannot be
@@ -67,19 +77,21 @@ pub fn id(bundle: &Bundle) -> Id {
 pub async fn launch(system: &System, engine: &dyn Engine, bundle: &Bundle) -> Result<Started, Error> {
     let id = id(bundle);
     let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
-    let marks = logs.make().map_err(|(path, source)| Error::Log { path, source })?;
+    let marks = logs.mark();
+    let outlets = system.logger.open(&logs, log_limits(system, bundle).0);
+    let outlets = outlets.map_err(|(path, source)| Error::Log { path, source })?;
     let (timeline, lane) = (&system.timeline, bundle.label());
     timeline.follow(&lane);
     timeline.begin(&lane, "prepare");
     let prepared = noted(timeline, &lane, "prepare", prepare(system, bundle))?;
-    let mut result = run(system, engine, bundle, &id, &logs).await;
+    let mut result = run(system, engine, bundle, &id, &outlets).await;
     if let Err(Error::Engine(EngineError::Unavailable { .. })) = result
         && let Some(pid) = after_outage(system, engine, bundle.stage, &id).await
     {
         result = Ok(pid);
     }
     match result {
-        Ok(pid) => Ok(Started { pid, logs, marks }),
+        Ok(pid) => Ok(Started { pid, logs, marks, outlets }),
         Err(error) => {
             if !bundle.namespace_binds().is_empty()
                 && let Ok(mounts) = MountTable::read()
@@ -136,11 +148,11 @@ async fn run(
     engine: &dyn Engine,
     bundle: &Bundle,
     id: &Id,
-    logs: &Logs,
+    outlets: &Outlets,
 ) -> Result<u32, Error> {
     let spec = bundle.spec().to_string();
-    let job =
-        Job { id, bundle: &bundle.path, spec: spec.as_bytes(), stdout: &logs.stdout, stderr: &logs.stderr };
+    let (stdout, stderr) = (&*outlets.stdout, &*outlets.stderr);
+    let job = Job { id, bundle: &bundle.path, spec: spec.as_bytes(), stdout, stderr };
     let (timeline, lane) = (&system.timeline, bundle.label());
     let nothing_between = bundle.runtime.interfaces.is_empty() && bundle.namespace_binds().is_empty();
     if nothing_between && engine.runs_at_once() {

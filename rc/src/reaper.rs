@@ -7,7 +7,8 @@
 //! while, as a container may end before its pid file has been read.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs;
 use std::io;
 use std::process::Command;
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
 use crate::engine::Exit;
+use crate::process::Stat;
 
 /// How many exits that nobody has claimed are kept.
 const UNCLAIMED: usize = 256;
@@ -29,6 +31,8 @@ struct Table {
     unclaimed: VecDeque<(u64, i32, Exit)>,
     /// How many exits have been seen.
     seen: u64,
+    /// Children that are no reason to stay.
+    companions: HashSet<i32>,
 }
 
 /// A moment, by the exits that had been seen until then.
@@ -88,6 +92,17 @@ impl Reaper {
         Ok(Child { pid, exit: self.claim(pid, self.mark()) })
     }
 
+    /// As [`Self::spawn`], for a program that serves the others: nobody waits
+    /// for its end when the others are gone.
+    ///
+    /// # Errors
+    /// Those of fork(2) and execve(2).
+    pub fn spawn_companion(&self, command: &mut Command) -> io::Result<Child> {
+        let child = self.spawn(command)?;
+        self.table.borrow_mut().companions.insert(child.pid);
+        Ok(child)
+    }
+
     /// Starts a program and waits until it ends.
     ///
     /// # Errors
@@ -119,11 +134,21 @@ impl Reaper {
         receiver
     }
 
-    /// Waits until there is no child left.
+    /// Waits until there is no child left but companions.
     pub async fn childless(&self) {
-        while !self.table.borrow().childless {
+        while !self.table.borrow().childless && !self.only_companions() {
             self.reaped.notified().await;
         }
+    }
+
+    fn only_companions(&self) -> bool {
+        let companions = &self.table.borrow().companions;
+        let own = std::process::id().cast_signed();
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        !companions.is_empty()
+            && pids
+                .all(|pid| companions.contains(&pid) || Stat::read(pid).is_none_or(|stat| stat.parent != own))
     }
 
     fn reap(&self) {
@@ -144,6 +169,7 @@ impl Reaper {
     fn record(&self, pid: i32, exit: Exit) {
         let mut table = self.table.borrow_mut();
         table.seen += 1;
+        table.companions.remove(&pid);
         if let Some(sender) = table.claims.remove(&pid) {
             let _ = sender.send(exit);
             return;

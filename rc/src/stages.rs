@@ -17,6 +17,7 @@ use crate::bundle::{self, Bundle, Stage, volumes};
 use crate::engine::{Engine, Exit};
 use crate::launch::{self, Started};
 use crate::linger::watched;
+use crate::logs::Logs;
 use crate::supervise::policy::{OnFailure, Once};
 use crate::supervise::takedown;
 use crate::system::System;
@@ -127,7 +128,8 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
         return None;
     }
     let (once, unreadable) = Once::of_stage(bundle.stage, bundle.annotations());
-    for warning in bundle.warnings.iter().cloned().chain(unreadable.iter().map(ToString::to_string)) {
+    let unreadable = unreadable.iter().map(ToString::to_string).chain(launch::log_limits(system, &bundle).1);
+    for warning in bundle.warnings.iter().cloned().chain(unreadable) {
         warning!(console, "{label}: {warning}");
     }
     let begin = since_boot();
@@ -146,6 +148,7 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
                 error!(console, "{label}: failed to start: {}; {}", error.after(&label), once.on_failure);
                 progress.mark(&ended_mark);
                 timeline.lead(&label);
+                system.logger.finish(&Logs::of(bundle.stage, &bundle.name, &system.cmdline)).await;
                 after_failure(system, &label, once.on_failure).await;
                 return None;
             }
@@ -235,14 +238,13 @@ async fn end(
     if let Err(error) = deleted {
         warning!(console, "{label}: cannot remove the container: {error}");
     }
-    if let Some(started) = &started {
-        started.logs.show(started.marks, &bundle.name, console);
-    }
+    let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
+    system.logger.finish(&logs).await;
+    // All of it, if an rc before this one has started it.
+    let marks = started.map(|Started { marks, .. }| marks).unwrap_or_default();
+    logs.show(&marks, &bundle.name, console);
     let Some(failure) = failure else { return };
-    let told = started.map(|Started { logs, marks, .. }| {
-        let lines = logs.last_lines(marks, LAST_LINES).join(" | ");
-        format!("; last output: {lines:?}; log: {}", logs.stderr.display())
-    });
-    let told = told.unwrap_or_default();
+    let lines = logs.last_lines(&marks, LAST_LINES).join(" | ");
+    let told = format!("; last output: {lines:?}; log: {}", logs.stderr.display());
     error!(console, "{label}: failed: {failure}{told}");
 }

@@ -18,6 +18,8 @@ use crate::engine::daemon::{Daemon, PROGRAM};
 use crate::engine::direct::{self, Direct};
 use crate::engine::runtime_config::{RUNTIME_CONFIG, RuntimeConfig};
 use crate::engine::{Engine, Error};
+use crate::logs::Logger;
+use crate::logs::settings::Limits;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
 use crate::shell::Shells;
@@ -119,6 +121,8 @@ pub struct System {
     pub containers: PathBuf,
     /// Where the boot stops for a person; nowhere but in rc.init.
     pub shells: Shells,
+    /// Where the output of containers goes.
+    pub logger: Logger,
     /// containerd, where it is used.
     pub daemon: Option<Daemon>,
     choice: Choice,
@@ -135,7 +139,8 @@ impl System {
         progress: Progress,
         timeline: Timeline,
     ) -> Self {
-        let mut system = Self::attach(console, cmdline, reaper, progress, None);
+        let logger = Logger::start(console.clone(), reaper.clone());
+        let mut system = Self::new(console, cmdline, reaper, progress, logger, None);
         system.timeline = timeline;
         let console = &system.console;
         if system.choice.uses(Kind::Containerd) {
@@ -144,7 +149,8 @@ impl System {
                 warning!(console, "{problem}");
             }
             let debug = debug_wanted(&system.cmdline);
-            let daemon = Daemon::start(console.clone(), system.reaper.clone(), config, debug);
+            let output = (system.logger.clone(), Limits::of_machine(&system.cmdline));
+            let daemon = Daemon::start(console.clone(), system.reaper.clone(), output, config, debug);
             note_readiness(daemon.clone(), system.timeline.clone());
             system.daemon = Some(daemon);
         }
@@ -163,6 +169,18 @@ impl System {
         cmdline: Cmdline,
         reaper: Reaper,
         progress: Progress,
+        socket: Option<&Path>,
+    ) -> Self {
+        let logger = Logger::attach(console.clone());
+        Self::new(console, cmdline, reaper, progress, logger, socket)
+    }
+
+    fn new(
+        console: Arc<Console>,
+        cmdline: Cmdline,
+        reaper: Reaper,
+        progress: Progress,
+        logger: Logger,
         socket: Option<&Path>,
     ) -> Self {
         let runtime = direct::find_runtime();
@@ -185,6 +203,7 @@ impl System {
             timeline: Timeline::forgetful(),
             containers: PathBuf::from(crate::paths::CONTAINERS),
             shells: Shells::default(),
+            logger,
             daemon: None,
             choice,
             containerd: Rc::new(containerd),

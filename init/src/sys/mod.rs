@@ -13,6 +13,8 @@ pub mod heap;
 pub mod memory;
 pub mod module;
 pub mod namespace;
+pub mod pass;
+pub mod pipe;
 pub mod power;
 pub mod process;
 pub mod signal;

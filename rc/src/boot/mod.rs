@@ -198,6 +198,7 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
             () = boot.nothing_left() => {}
             () = boot.finished.notified() => {}
         }
+        system.logger.stop();
     } else {
         boot.finished.notified().await;
     }

@@ -31,6 +31,7 @@ pub fn main() -> ExitCode {
     match name.as_str() {
         "rc.init" => rc_init(arguments),
         "modprobe" => crate::modules::modprobe_main(arguments),
+        crate::logs::NAME => crate::logs::logger::main(arguments),
         "rc.shutdown" => crate::shutdown::main(arguments),
         name => service::main(name, arguments),
     }

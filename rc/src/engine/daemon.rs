@@ -5,9 +5,9 @@
 //! watched, so nobody asks in vain; containers outlive it, as their shims do.
 
 use std::cell::{Cell, RefCell};
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -23,6 +23,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::containerd::{Containerd, SOCKET};
 use super::runtime_config::{RUNTIME_CONFIG, RuntimeConfig};
 use super::{Error, Exit};
+use crate::logs::settings::Limits;
+use crate::logs::{self, Logger, Logs};
 use crate::process::{self, Identity};
 use crate::reaper::Reaper;
 use crate::watch::Watch;
@@ -91,7 +93,13 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts containerd and the task that keeps it up.
-    pub fn start(console: Arc<Console>, reaper: Reaper, config: RuntimeConfig, debug: bool) -> Self {
+    pub fn start(
+        console: Arc<Console>,
+        reaper: Reaper,
+        output: (Logger, Limits),
+        config: RuntimeConfig,
+        debug: bool,
+    ) -> Self {
         let (health_sender, health) = watch::channel(Health::Starting);
         let (orders, inbox) = mpsc::channel(4);
         let pid = Rc::new(Cell::new(None));
@@ -101,6 +109,7 @@ impl Daemon {
             client: client.clone(),
             console,
             reaper,
+            output,
             config,
             debug,
             health: health_sender,
@@ -208,6 +217,7 @@ struct Keeper {
     client: Rc<Containerd>,
     console: Arc<Console>,
     reaper: Reaper,
+    output: (Logger, Limits),
     config: RuntimeConfig,
     debug: bool,
     health: watch::Sender<Health>,
@@ -288,8 +298,8 @@ impl Keeper {
         if self.debug {
             command.args(["--log-level", "debug"]);
         }
-        command.stdout(self.output(self.config.stdout.as_deref(), "/var/log/containerd.out.log"));
-        command.stderr(self.output(self.config.stderr.as_deref(), "/var/log/containerd.log"));
+        let [stdout, stderr] = self.outputs();
+        command.stdout(stdout).stderr(stderr);
         // The watch comes before what it is to see.
         let folder = socket_folder();
         fs::create_dir_all(folder)?;
@@ -338,25 +348,53 @@ impl Keeper {
         }
     }
 
-    fn output(&self, wanted: Option<&str>, usual: &str) -> Stdio {
-        let path = match wanted {
-            Some("stdout" | "stderr") => return Stdio::inherit(),
-            Some(path) if path.starts_with('/') => path,
+    /// Its output has a cap, as every other log has. Its pipes outlive it.
+    fn outputs(&self) -> [Stdio; 2] {
+        let wanted = [
+            (self.config.stdout.as_deref(), "/var/log/containerd.out.log"),
+            (self.config.stderr.as_deref(), "/var/log/containerd.log"),
+        ];
+        let [stdout, stderr] = wanted.map(|(wanted, usual)| self.target(wanted, usual));
+        let file = |target: Option<PathBuf>, usual: &str| target.unwrap_or_else(|| PathBuf::from(usual));
+        let logs = Logs::of_daemon(
+            "containerd",
+            &file(stdout.clone(), "/dev/null"),
+            &file(stderr.clone(), "/dev/null"),
+        );
+        let outlets = match self.output.0.open(&logs, self.output.1) {
+            Ok(outlets) => outlets,
+            Err((path, error)) => {
+                let path = path.display();
+                warning!(self.console, "containerd: cannot open {path} ({error}): its output is lost");
+                return [Stdio::null(), Stdio::null()];
+            }
+        };
+        [(stdout, &outlets.stdout), (stderr, &outlets.stderr)].map(|(target, path)| match target {
+            None => Stdio::inherit(),
+            Some(_) => match logs::open_output(path) {
+                Ok(file) => Stdio::from(file),
+                Err(error) => {
+                    let path = path.display();
+                    warning!(self.console, "containerd: cannot open {path} ({error}): its output is lost");
+                    Stdio::null()
+                }
+            },
+        })
+    }
+
+    /// The file that one stream goes to; `None`: rc's own, so the console.
+    fn target(&self, wanted: Option<&str>, usual: &str) -> Option<PathBuf> {
+        match wanted {
+            Some("stdout" | "stderr") => None,
+            Some(path) if path.starts_with('/') => Some(path.into()),
             Some(other) => {
                 warning!(
                     self.console,
                     "{RUNTIME_CONFIG}: {other:?} is neither stdout, stderr nor an absolute path; using {usual}"
                 );
-                usual
+                Some(usual.into())
             }
-            None => usual,
-        };
-        match OpenOptions::new().create(true).append(true).open(path) {
-            Ok(file) => File::into(file),
-            Err(error) => {
-                warning!(self.console, "containerd: cannot open {path} ({error}): its output is lost");
-                Stdio::null()
-            }
+            None => Some(usual.into()),
         }
     }
 }

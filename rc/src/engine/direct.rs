@@ -9,7 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::future::poll_fn;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Engine, Error, Exec, Exit, Found, Id, Job, Task, TaskState};
+use crate::logs;
 use crate::process::{self, Identity};
 use crate::reaper::Reaper;
 
@@ -134,7 +135,7 @@ impl Direct {
         let mut words = words.iter();
         let mut command = self.command(id, words.next().copied().unwrap_or(step));
         command.args(words).arg("--bundle").arg(job.bundle).arg("--pid-file").arg(&pid_file).arg(&id.name);
-        command.stdout(append(job.stdout)?).stderr(append(job.stderr)?);
+        command.stdout(open_output(job.stdout)?).stderr(open_output(job.stderr)?);
         let made = self.call(id, step, &mut command).await.and_then(|()| read_pid(&pid_file));
         let pid = match made {
             Ok(pid) => pid,
@@ -340,9 +341,8 @@ fn read_pid(path: &Path) -> Result<i32, Error> {
     text.trim().parse().map_err(|_| failed(io::Error::other("no process id in it")))
 }
 
-fn append(path: &Path) -> Result<File, Error> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map_err(|source| io_error(format!("opening {}", path.display()), source))
+fn open_output(path: &Path) -> Result<File, Error> {
+    logs::open_output(path).map_err(|source| io_error(format!("opening {}", path.display()), source))
 }
 
 fn io_error(what: String, source: io::Error) -> Error {

@@ -2,7 +2,7 @@
 //! Who runs containers: one trait, and the engines behind it.
 //!
 //! An engine turns a prepared bundle into a process. It knows nothing of
-//! stages, policies or logs: it is told which files the output goes to, and
+//! stages, policies or logs: it is told what the output goes to, and
 //! reports how things ended.
 
 pub mod containerd;
@@ -47,9 +47,10 @@ pub struct Job<'a> {
     pub bundle: &'a Path,
     /// The text of its `config.json`, with an absolute `root.path`.
     pub spec: &'a [u8],
-    /// A file that takes its standard output; it exists.
+    /// What its standard output is opened by: a named pipe with a reader, a
+    /// device, or a file; it exists.
     pub stdout: &'a Path,
-    /// A file that takes its standard error; it exists.
+    /// The same for its standard error.
     pub stderr: &'a Path,
 }
 
@@ -249,7 +250,7 @@ pub trait Engine {
     fn exec(&self, id: &Id, exec: Exec<'_>) -> Result<Command, Error>;
 
     /// Removes what is left of a container whose process has ended or was
-    /// never started; when it returns, all output has been written and
+    /// never started; when it returns, all output is in its pipes and
     /// nothing of it runs.
     fn delete<'a>(&'a self, id: &'a Id) -> Answer<'a, ()>;
 

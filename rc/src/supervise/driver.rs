@@ -19,6 +19,7 @@ use super::state::{Effect, Event, Phase};
 use super::{Problem, Supervisor, lane, takedown};
 use crate::bundle::Stage;
 use crate::engine::{Engine, Error as EngineError, Exit, Id};
+use crate::logs::Logs;
 use crate::timeline::WAITING;
 use crate::{launch, paths, process};
 
@@ -176,16 +177,16 @@ impl Supervisor {
         let Some((engine, id, _)) = self.handles(name) else { return };
         loop {
             match engine.delete(&id).await {
-                Ok(()) => return,
+                Ok(()) => break,
                 Err(EngineError::Unavailable { .. }) => self.engine_back().await,
                 Err(error) => {
-                    return warning!(
-                        self.system.console,
-                        "service {name}: cannot remove its container: {error}"
-                    );
+                    warning!(self.system.console, "service {name}: cannot remove its container: {error}");
+                    break;
                 }
             }
         }
+        // What it printed last is in its log before anybody looks there.
+        self.system.logger.settle(&Logs::of(Stage::Services, name, &self.system.cmdline)).await;
     }
 
     /// Waits until the engine answers again, however long that takes.
@@ -241,7 +242,7 @@ impl Supervisor {
                     service.pid = Some(started.pid);
                     service.life = service.life.wrapping_add(1);
                     service.problem = None;
-                    service.logs = started.logs.starts(Some(started.marks));
+                    service.logs = started.logs.starts(Some(&started.marks));
                 });
                 self.handle(&name, Event::Launched);
                 self.await_end(name, engine, launch::id(&bundle)).await;

@@ -33,6 +33,7 @@ use tokio::time::timeout;
 
 use crate::bundle::{self, Bundle, Stage};
 use crate::engine::Engine;
+use crate::launch;
 use crate::paths;
 use crate::system::System;
 use crate::timeline::WAITING;
@@ -202,7 +203,9 @@ impl Supervisor {
         };
         let label = bundle.label();
         let (policy, unreadable) = Policy::from_annotations(bundle.annotations());
-        for warning in unreadable.iter().map(ToString::to_string).chain(bundle.warnings.iter().cloned()) {
+        let unreadable = unreadable.iter().map(ToString::to_string);
+        let problems = launch::log_limits(&self.system, &bundle).1;
+        for warning in unreadable.chain(bundle.warnings.iter().cloned()).chain(problems) {
             warning!(console, "{label}: {warning}");
         }
         let name = bundle.name.clone();

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What containers print: none of it is lost, none of it is too much.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use tests::image::Image;
+use tests::samples::yaml;
+use tests::vm::Vm;
+
+/// Prints numbers as fast as the shell can, and says when it is told to end.
+const COUNTER: &str = "n=0; trap 'echo last $n; exit 0' TERM; while :; do echo n $n; n=$((n+1)); done";
+
+const SERVICES: &str = "
+onboot:
+  - name: flood
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'head -c 5000000 /dev/zero | tr \"\\\\0\" \"x\" | fold -w 99; echo the end of the flood']
+    annotations:
+      lkinit.log-size: 1M
+services:
+  - name: counter
+    image: lkinit/busybox
+    command: [/bin/sh, -c, \"COUNTER\"]
+    annotations:
+      lkinit.log-size: 40M
+      lkinit.log-files: '20'
+  - name: pace
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'n=0; while :; do echo n $n $(cut -d\" \" -f1 /proc/uptime); n=$((n+1)); sleep 0.2; done']
+    annotations:
+      lkinit.stop-timeout: 1s
+  - name: flood
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'while ! test -e /run/go; do sleep 1; done; timeout 5 yes a line of a flood that is some sixty bytes long, which is usual; sleep 10000']
+    binds: ['/run:/run']
+    annotations:
+      lkinit.stop-timeout: 1s
+      lkinit.log-size: 3M
+      lkinit.log-files: '2'
+";
+
+/// The numbers of all of a log's files, the oldest first.
+fn numbers(vm: &mut Vm, name: &str) -> Result<Vec<u64>> {
+    let older = format!("$(ls /var/log/{name}.out.log.* 2>/dev/null | sort -t. -k4 -nr)");
+    let text = vm.sh(&format!("cat {older} /var/log/{name}.out.log | sed -n 's/^n //p'"))?;
+    let number = |line: &str| line.split_whitespace().next()?.parse().ok();
+    text.lines().map(|line| number(line).with_context(|| format!("the line {line:?}"))).collect()
+}
+
+fn every_number_once(numbers: &[u64]) -> Result<()> {
+    for (expected, found) in (0..).zip(numbers) {
+        ensure!(expected == *found, "{found} where {expected} should be");
+    }
+    Ok(())
+}
+
+fn private_memory(vm: &mut Vm, process: &str) -> Result<u64> {
+    let text = vm.sh(&format!("grep ^Private_ /proc/{process}/smaps_rollup"))?;
+    let kib = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    Ok(kib.sum())
+}
+
+fn sizes(vm: &mut Vm, files: &str) -> Result<Vec<u64>> {
+    let text = vm.sh(&format!("stat -c %s {files}"))?;
+    text.lines().map(|line| Ok(line.trim().parse()?)).collect()
+}
+
+#[test]
+fn kills_and_floods_lose_nothing_and_slow_nobody() -> Result<()> {
+    let name = "logging-files";
+    let init = ["lkinit/init", "lkinit/crun", "lkinit/containerd"];
+    let image = Image::new(&yaml(&init, &SERVICES.replace("COUNTER", COUNTER)))?;
+    Vm::run(name, image.machine(name)?, |vm| {
+        vm.expect("the end of the flood")?;
+        for _ in 0..3 {
+            vm.expect("^lkinit: .* service (counter|pace|flood): running")?;
+        }
+        vm.check("an onboot container's flood is capped, its end is shown", |vm| {
+            let sizes = sizes(vm, "/run/log/onboot/onboot.000-flood.*")?;
+            ensure!(sizes.iter().sum::<u64>() <= 1 << 20, "{sizes:?}");
+            let last = vm.sh("tail -n 1 /var/log/onboot/onboot.000-flood.out.log")?;
+            ensure!(last.ends_with("the end of the flood\n"), "{last}");
+            Ok(())
+        });
+        vm.check("rc and containerd are killed", |vm| {
+            for _ in 0..3 {
+                vm.sh("kill -9 $(pidof rc.init) $(pidof containerd)")?;
+                vm.expect("^lkinit: .* rc.init: started again")?;
+                vm.expect("^lkinit: .* containerd: .* ready in")?;
+                vm.expect("^lkinit: .* service counter: taken over")?;
+            }
+            let logger = vm.sh("pidof rc.logger")?;
+            vm.sh(&format!("kill -9 {logger}"))?;
+            vm.expect("^lkinit: .* logs: the logger ended: .*SIGKILL.*; starting it again")?;
+            vm.sh("service stop counter")?;
+            let found = numbers(vm, "counter")?;
+            every_number_once(&found)?;
+            let last = vm.sh("tail -n 1 /var/log/counter.out.log")?;
+            let last: u64 = last.trim().strip_prefix("last ").context(last.clone())?.parse()?;
+            // The trap may run between printing a number and counting it.
+            ensure!(
+                found.len() as u64 >= last && found.len() as u64 <= last + 1,
+                "{} of {last}",
+                found.len()
+            );
+            eprintln!("    {} lines", found.len());
+            Ok(())
+        });
+        vm.check("a flood beside a service", |vm| {
+            let before = private_memory(vm, "$(pidof rc.init)")?;
+            let logger = private_memory(vm, "$(pidof rc.logger)")?;
+            let begin = numbers(vm, "pace")?.len();
+            vm.sh("touch /run/go; sleep 6")?;
+            let after = private_memory(vm, "$(pidof rc.init)")?;
+            let logger_after = private_memory(vm, "$(pidof rc.logger)")?;
+            let found = numbers(vm, "pace")?;
+            every_number_once(&found)?;
+            let printed = found.len() - begin;
+            let sizes = sizes(vm, "/var/log/flood.*")?;
+            eprintln!(
+                "    {printed} lines beside the flood; rc {before} -> {after} KiB, logger {logger} -> \
+                 {logger_after} KiB; {sizes:?} bytes kept"
+            );
+            ensure!(after <= before + 300 && logger_after <= logger + 300, "memory grows");
+            ensure!(sizes.iter().all(|size| *size <= 3 << 18) && sizes.iter().sum::<u64>() > 1 << 20);
+            ensure!(printed >= 15, "only {printed} lines in six seconds, of thirty");
+            Ok(())
+        });
+        vm.check("containerd's own log goes the same way", |vm| {
+            ensure!(vm.sh("cat /var/log/containerd.log")?.contains("containerd"));
+            let pipes = vm.sh("ls /run/lkinit/logs")?;
+            let pipes: BTreeSet<&str> = pipes.split_whitespace().collect();
+            ensure!(
+                pipes.contains("daemon.containerd.err") && pipes.contains("service.pace.out"),
+                "{pipes:?}"
+            );
+            ensure!(!pipes.iter().any(|pipe| pipe.starts_with("onboot.")), "{pipes:?}");
+            Ok(())
+        });
+        vm.check("shutdown", |vm| {
+            vm.try_sh("(sleep 1; poweroff) >/dev/null 2>&1 &")?;
+            vm.wait_end(tests::vm::PATIENCE).map(drop)
+        });
+        Ok(())
+    })
+}
+
+const EXTERNAL: &str = "
+onboot:
+  - name: hello
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo hello from onboot; echo to stderr >&2']
+services:
+  - name: talker
+    image: lkinit/busybox
+    command: [/bin/sh, -c, \"COUNTER; sleep 0.1; done\"]
+  - name: writer
+    image: lkinit/logwrite
+    command: [/usr/bin/logwrite, -max-log-size, '2000', -max-log-files, '50']
+";
+
+/// The same with memlogd, and with the OCI runtime alone.
+#[test]
+fn memlogd_has_it_and_may_be_killed() -> Result<()> {
+    let name = "logging-memlogd";
+    let init = ["lkinit/init", "lkinit/crun", "lkinit/memlogd"];
+    let counter = COUNTER.strip_suffix("; done").context(COUNTER)?;
+    let image = Image::new(&yaml(&init, &EXTERNAL.replace("COUNTER", counter)))?;
+    Vm::run(name, image.machine(name)?, |vm| {
+        vm.check("onboot's output is on the console", |vm| {
+            vm.expect("^000-hello: hello from onboot")?;
+            vm.expect("^000-hello: to stderr").map(drop)
+        });
+        vm.expect("^lkinit: .* boot: done")?;
+        vm.check("logread has it too", |vm| {
+            let text = vm.sh("sleep 2; /usr/bin/logread")?;
+            for line in
+                [";onboot.000-hello.out;hello from onboot", ";onboot.000-hello;to stderr", ";talker.out;n 3"]
+            {
+                ensure!(text.lines().any(|found| found.ends_with(line)), "no {line} in\n{text}");
+            }
+            Ok(())
+        });
+        vm.check("memlogd is killed, and comes back", |vm| {
+            vm.sh("kill -9 $(pidof memlogd)")?;
+            vm.expect("^lkinit: .* logs: the external logger no longer reads talker.out: .*fallback.log")?;
+            vm.sh("sleep 2; /etc/init.d/002-logging")?;
+            vm.expect("^lkinit: .* logs: the external logger reads talker.out again")?;
+            vm.sh("sleep 2; service stop talker; sleep 1")?;
+            let text = vm.sh(
+                "cat /var/log/talker.out.log* /var/log/talker.out.fallback.log | sed -n 's/^.*n //p' | sort -n",
+            )?;
+            let found = text.lines().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+            every_number_once(&found)?;
+            let counts = vm.sh("cat /var/log/talker.out.fallback.log | wc -l; ls /var/log/talker.out.log.* | wc -l")?;
+            eprintln!("    {} lines; in the fallback, and older files: {}", found.len(), counts.replace('\n', " "));
+            ensure!(!counts.lines().any(|count| count.trim() == "0"), "{counts}");
+            Ok(())
+        });
+        vm.check("shutdown", |vm| {
+            vm.try_sh("(sleep 1; poweroff) >/dev/null 2>&1 &")?;
+            vm.wait_end(tests::vm::PATIENCE).map(drop)
+        });
+        Ok(())
+    })
+}
