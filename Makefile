@@ -13,7 +13,7 @@ IMAGES := $(TARGET)/images
 STAMPS := $(addprefix $(IMAGES)/.made-,images kernel distro)
 PKG := $(TARGET)/$(TRIPLE)/debug/pkg
 
-GUEST_CRATES := init rc metadata vsudd sysctl disk
+GUEST_CRATES := init rc metadata vsudd sysctl disk memlogd
 GUEST := $(addprefix $(TARGET)/$(TRIPLE)/guest/,$(GUEST_CRATES))
 
 # What is needed beyond Rust, and what for.
@@ -197,6 +197,8 @@ SURVIVAL ?= 20
 soak: images tools ## The long tests: many shutdowns, many connections (SOAK=50), reboots and power cuts (SURVIVAL=20), crashes, restarts
 	$(call say,$(SOAK) rounds of shutting down and connecting)
 	@LKINIT_SOAK=$(SOAK) RUST_LIB_BACKTRACE=0 cargo test -p tests --test shutdown --test vsock -- --nocapture --test-threads=1
+	$(call say,a minute of flood through the logger)
+	@LKINIT_SOAK=1 cargo test -p rc --test logger -- --nocapture --test-threads=1
 	$(call say,$(SURVIVAL) reboots and as many power cuts of a disk)
 	@LKINIT_SOAK=$(SURVIVAL) RUST_LIB_BACKTRACE=0 cargo test -p tests --test survival -- --nocapture --test-threads=1
 	$(call say,ten crashes of each kind; containerd away for 30 s; 10,000 restarts)

@@ -87,6 +87,20 @@ static OWN: &[Package] = &[
         tree: getty::tree,
     },
     Package {
+        name: "memlogd",
+        build: include_str!("../../memlogd/build.yml"),
+        entrypoint: &[],
+        cmd: &[],
+        tree: memlogd,
+    },
+    Package {
+        name: "logwrite",
+        build: include_str!("../../logwrite/build.yml"),
+        entrypoint: &[],
+        cmd: &["/usr/bin/logwrite"],
+        tree: logwrite,
+    },
+    Package {
         name: "modprobe",
         build: include_str!("../../modprobe/build.yml"),
         entrypoint: &[],
@@ -160,6 +174,21 @@ fn sysctl(inputs: &Inputs<'_>) -> Result<Tree> {
     let mut tree = dirs(&["dev", "proc", "run/sysctl.d", "sys"])?;
     tree.file("etc/sysctl.d/00-lkinit.conf", 0o644, include_str!("../../sysctl/00-lkinit.conf"))?;
     tree.file("usr/bin/sysctl", 0o755, inputs.program("sysctl")?)?;
+    Ok(tree)
+}
+
+fn memlogd(inputs: &Inputs<'_>) -> Result<Tree> {
+    let mut tree = dirs(&["etc/init.d"])?;
+    tree.file("usr/bin/memlogd", 0o755, inputs.program("memlogd")?)?;
+    for name in ["usr/bin/logread", "usr/bin/logwrite", "etc/init.d/002-logging"] {
+        tree.symlink(name, "/usr/bin/memlogd")?;
+    }
+    Ok(tree)
+}
+
+fn logwrite(inputs: &Inputs<'_>) -> Result<Tree> {
+    let mut tree = dirs(&["dev", "proc", "sys", "tmp", "var/log", "var/run"])?;
+    tree.file("usr/bin/logwrite", 0o755, inputs.program("memlogd")?)?;
     Ok(tree)
 }
 

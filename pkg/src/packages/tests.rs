@@ -10,7 +10,7 @@ use crate::yaml;
 /// A folder with stand-ins for the guest programs and for busybox.
 fn stand_ins() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["init", "rc", "metadata", "vsudd", "sysctl", "disk"] {
+    for name in ["init", "rc", "metadata", "vsudd", "sysctl", "disk", "memlogd"] {
         std::fs::write(dir.path().join(name), name).unwrap();
     }
     let busybox = dir.path().join("busybox");
