@@ -46,6 +46,12 @@ const FIFO: u64 = 0;
 const OUTLET: u64 = 1;
 const CALLER: u64 = 2;
 
+/// A socket has its name a moment before it takes anything (bind(2) makes the
+/// file first), and there is no event for that: it is tried so often, with so
+/// many milliseconds in between.
+const TRIES: u32 = 100;
+const AGAIN: u16 = 20;
+
 /// So many rounds are made for what still waits when the machine goes down.
 const LAST_ROUNDS: u32 = 64;
 
@@ -86,6 +92,8 @@ struct Logger {
     streams: BTreeMap<u64, Slot>,
     requests: Requests,
     next: u64,
+    /// How often the external logger is still tried.
+    again: u32,
     /// Nobody else is the logger while this is locked.
     _lock: Flock<fs::File>,
 }
@@ -142,6 +150,7 @@ impl Logger {
             streams: BTreeMap::new(),
             requests: Requests::default(),
             next: FIRST,
+            again: 0,
             _lock: lock,
         };
         logger.load_all();
@@ -151,7 +160,8 @@ impl Logger {
     fn run(mut self) {
         let mut events = [EpollEvent::empty(); 64];
         loop {
-            let count = self.epoll.wait(&mut events, EpollTimeout::NONE).unwrap_or_default();
+            let timeout = if self.again > 0 { EpollTimeout::from(AGAIN) } else { EpollTimeout::NONE };
+            let count = self.epoll.wait(&mut events, timeout).unwrap_or_default();
             for event in events.iter().take(count) {
                 match event.data() {
                     CHANGES => self.look_at_changes(),
@@ -166,6 +176,9 @@ impl Logger {
                         _ => self.hear(data / 4),
                     },
                 }
+            }
+            if self.again > 0 {
+                self.again = if self.find_external_again() { 0 } else { self.again - 1 };
             }
             self.answer();
         }
@@ -225,14 +238,9 @@ impl Logger {
 
     fn look_for_external(&mut self, number: u64) {
         let Some(slot) = self.streams.get_mut(&number) else { return };
-        let found = slot.stream.look_for_external(&self.external).and_then(|new| {
-            if let Some(outlet) = slot.stream.outlet.as_ref().filter(|_| new) {
-                // An end without a reader says so, whatever it is asked for.
-                self.epoll.add(&outlet.pipe, EpollEvent::new(EpollFlags::empty(), number * 4 + OUTLET))?;
-            }
-            Ok(())
-        });
+        let found = find_external(&self.epoll, &self.external, number, &mut slot.stream);
         if let Err(error) = found {
+            self.again = TRIES;
             let (socket, path) = (self.external.display(), slot.stream.path());
             warning!(
                 self.console,
@@ -253,7 +261,7 @@ impl Logger {
             }
             let Some(name) = event.name else { continue };
             if Some(&name) == socket.as_ref() {
-                self.external_is_there();
+                self.again = TRIES;
             } else if event.mask.contains(AddWatchFlags::IN_MOVED_TO)
                 && let Some(id) = record::id_of(&name.to_string_lossy())
             {
@@ -262,20 +270,21 @@ impl Logger {
         }
     }
 
-    /// Its socket has been made: logs that had to leave it go there again.
-    fn external_is_there(&mut self) {
-        let left: Vec<u64> = self
-            .streams
-            .iter()
-            .filter(|(_, slot)| slot.stream.has_left_external())
-            .map(|(number, _)| *number)
-            .collect();
-        for number in left {
-            self.look_for_external(number);
-            if let Some(outlet) = self.streams.get(&number).and_then(|slot| slot.stream.outlet.as_ref()) {
-                info!(self.console, "logs: the external logger reads {} again", outlet.name);
+    /// Logs that had to leave the external logger go there again, if its
+    /// socket takes them. `false`: some could not.
+    fn find_external_again(&mut self) -> bool {
+        let mut all = true;
+        for (number, slot) in self.streams.iter_mut().filter(|(_, slot)| slot.stream.has_left_external()) {
+            match find_external(&self.epoll, &self.external, *number, &mut slot.stream) {
+                Ok(true) => {
+                    let name = slot.stream.outlet.as_ref().map_or("", |outlet| &outlet.name);
+                    info!(self.console, "logs: the external logger reads {name} again");
+                }
+                Ok(false) => {}
+                Err(_) => all = false,
             }
         }
+        all
     }
 
     fn turn(&mut self, number: u64) {
@@ -359,6 +368,16 @@ impl Logger {
             }
         }
     }
+}
+
+/// Looks for the external logger for one log, and waits for its pipe's end.
+fn find_external(epoll: &Epoll, socket: &Path, number: u64, stream: &mut Stream) -> io::Result<bool> {
+    let found = stream.look_for_external(socket)?;
+    if let Some(outlet) = stream.outlet.as_ref().filter(|_| found) {
+        // An end without a reader says so, whatever it is asked for.
+        epoll.add(&outlet.pipe, EpollEvent::new(EpollFlags::empty(), number * 4 + OUTLET))?;
+    }
+    Ok(found)
 }
 
 /// Whether a logger runs, by its file.
