@@ -157,7 +157,7 @@ services:
     command: [/bin/sh, -c, \"COUNTER; sleep 0.1; done\"]
   - name: writer
     image: lkinit/logwrite
-    command: [/usr/bin/logwrite, -max-log-size, '2000', -max-log-files, '50']
+    command: [/usr/bin/logwrite, -max-log-size, '500', -max-log-files, '50']
 ";
 
 /// The same with memlogd, and with the OCI runtime alone.
