@@ -3,8 +3,6 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-# cargo keeps its own account of what it built.
-.PRECIOUS: $(GUEST) $(PKG)
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -15,13 +13,15 @@ PKG := $(TARGET)/$(TRIPLE)/debug/pkg
 
 GUEST_CRATES := init rc metadata vsudd sysctl disk memlogd
 GUEST := $(addprefix $(TARGET)/$(TRIPLE)/guest/,$(GUEST_CRATES))
+# cargo keeps its own account of what it built.
+.PRECIOUS: $(GUEST) $(PKG)
 
 # What is needed beyond Rust, and what for.
-BUILD_PACKAGES := g++ gcc libc6-dev protobuf-compiler
+BUILD_PACKAGES := g++ gcc git libc6-dev protobuf-compiler
 IMAGE_PACKAGES := busybox-static debian-archive-keyring kmod patchelf xz-utils
 BOOT_PACKAGES := qemu-system-x86 squashfs-tools util-linux
 # What tests compare with, and look into results with.
-TEST_PACKAGES := cpio dosfstools e2fsprogs erofs-utils genisoimage iproute2 lz4 mtools openssl procps python3-pip time \
+TEST_PACKAGES := ca-certificates cpio dosfstools e2fsprogs erofs-utils genisoimage iproute2 lz4 mtools openssl procps python3-pip time \
 	udftools xorriso zstd
 PACKAGES := $(BUILD_PACKAGES) $(IMAGE_PACKAGES) $(BOOT_PACKAGES) $(TEST_PACKAGES)
 
@@ -145,7 +145,7 @@ $(CARGO_DENY):
 	@rm -rf $(TARGET)/tools/build
 
 .PHONY: deny
-deny: $(CARGO_DENY) ## Licences, sources, duplicates and advisories of all crates
+deny: setup $(CARGO_DENY) ## Licences, sources, duplicates and advisories of all crates
 	$(call say,checking the supply chain)
 	@.ci/deny $(CARGO_DENY) $(TARGET)/tools/none
 
@@ -218,4 +218,4 @@ bench-vsudd: images tools ## Measure vsudd beside bare vsock sockets: target/ben
 
 .PHONY: clean
 clean: ## Remove everything built, keeping downloaded packages
-	@find $(TARGET) -mindepth 1 -maxdepth 1 -not -name debian -exec rm -rf {} +
+	@[ ! -d $(TARGET) ] || find $(TARGET) -mindepth 1 -maxdepth 1 -not -name debian -exec rm -rf {} +

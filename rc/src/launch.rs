@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From a bundle to a running process, in the order of CONTRACT section 2.
+//! From a bundle to a running process, in the order of docs/bundles.md.
 
 use init::mountinfo::MountTable;
 

@@ -11,16 +11,16 @@ use init::sys::clock::since_boot;
 use init::{error, info, warning};
 use nix::libc::SIGKILL;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::bundle::{self, Bundle, Stage, volumes};
-use crate::engine::{Engine, Exit};
+use crate::engine::{Engine, Error, Exit, Id, TaskState};
 use crate::launch::{self, Started};
 use crate::linger::watched;
 use crate::logs::Logs;
 use crate::supervise::policy::{OnFailure, Once};
 use crate::supervise::takedown;
-use crate::system::System;
+use crate::system::{ENGINE_AWAY, System};
 use crate::timeline::BOOT;
 use crate::{logs, shell};
 
@@ -78,13 +78,16 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) {
     let cleaning = format!("{stage}: old containers");
     timeline.follow(BOOT);
     timeline.begin(BOOT, &cleaning);
-    clean_up(system, engine.as_ref(), stage).await;
+    let cut_short = clean_up(system, engine.as_ref(), stage).await;
     timeline.end(BOOT, &cleaning);
     timeline.lead(BOOT);
     let mut endings = Vec::new();
     for path in listing.paths {
         match Bundle::load(&path, stage) {
-            Ok(bundle) => endings.extend(run_one(system, &engine, bundle).await),
+            Ok(bundle) => {
+                let again = cut_short.contains(&bundle.name);
+                endings.extend(run_one(system, &engine, bundle, again).await);
+            }
             Err(error) => {
                 error!(console, "{error}; the container is left out");
                 shell::after_failure(system, &path.display().to_string()).await;
@@ -102,25 +105,65 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) {
 }
 
 /// Removes containers that an earlier boot left on a persistent disk. In our
-/// own namespace nothing else can be.
-async fn clean_up(system: &System, engine: &dyn Engine, stage: Stage) {
+/// own namespace nothing else can be. Returns those whose start an rc of this
+/// boot did not live to finish: their programs have never run.
+///
+/// One that this boot has started and that has ended meanwhile stays, for its
+/// exit status is still wanted.
+async fn clean_up(system: &System, engine: &dyn Engine, stage: Stage) -> Vec<String> {
     let namespace = System::namespace(stage);
+    let mut cut_short = Vec::new();
     let found = match engine.list(namespace).await {
         Ok(found) => found,
-        Err(error) => return warning!(system.console, "{stage}: {error}; old containers are not cleaned up"),
+        Err(error) => {
+            warning!(system.console, "{stage}: {error}; old containers are not cleaned up");
+            return cut_short;
+        }
     };
-    for container in found.into_iter().filter(|found| !found.task.is_some_and(|task| task.is_running())) {
-        let id = crate::engine::Id { namespace: namespace.to_owned(), name: container.name };
+    for container in found {
+        let (started, ended) =
+            (format!("{stage} {} started", container.name), format!("{stage} {} ended", container.name));
+        let ours = system.progress.has(&started) && !system.progress.has(&ended);
+        match container.task.map(|task| task.state) {
+            Some(TaskState::Running) => continue,
+            Some(TaskState::Ended) if ours => continue,
+            _ if ours => cut_short.push(container.name.clone()),
+            _ => {}
+        }
+        let id = Id { namespace: namespace.to_owned(), name: container.name };
         match engine.delete(&id).await {
             Ok(()) => info!(system.console, "{stage}: removed the container {id} of an earlier boot"),
             Err(error) => warning!(system.console, "{stage}: cannot remove an old container: {error}"),
+        }
+    }
+    cut_short
+}
+
+/// Waits for the end of a container, whatever happens to the engine meanwhile:
+/// without containerd its shim goes on, and nothing else may be started.
+async fn end_of(system: &System, engine: &dyn Engine, stage: Stage, id: &Id) -> Result<Exit, Error> {
+    loop {
+        match engine.wait(id).await {
+            Err(Error::Unavailable { .. }) => {
+                while system.engine_back(stage).await.is_err() {
+                    sleep(ENGINE_AWAY).await;
+                }
+            }
+            other => return other,
         }
     }
 }
 
 /// Runs one container to its end. What remains to be done then does not keep
 /// the next one waiting: its removal is the returned task.
-async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -> Option<Ending> {
+///
+/// `again`: an rc before this one has begun to start it, and it has not run.
+async fn run_one(
+    system: &Rc<System>,
+    engine: &Rc<dyn Engine>,
+    bundle: Bundle,
+    again: bool,
+) -> Option<Ending> {
     let (console, progress, timeline) = (&system.console, &system.progress, &system.timeline);
     let label = bundle.label();
     let (started_mark, ended_mark) = (format!("{label} started"), format!("{label} ended"));
@@ -135,7 +178,7 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
     let begin = since_boot();
     timeline.follow(&label);
     let id = launch::id(&bundle);
-    let started = if progress.has(&started_mark) {
+    let started = if progress.has(&started_mark) && !again {
         // An rc before this one started it. It is never started twice.
         info!(console, "{label}: was started before rc was; waiting for its end");
         None
@@ -157,13 +200,16 @@ async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle) -
     timeline.begin(&label, "run");
     let pid = started.as_ref().map(|started| started.pid);
     let still = format!("{label}: still running");
-    let mut wait = pin!(watched(console, &still, pid, engine.wait(&id)));
+    let mut wait = pin!(watched(console, &still, pid, end_of(system, engine.as_ref(), bundle.stage, &id)));
     let limit = once.timeout.unwrap_or(Duration::MAX);
     let (ended, late) = match timeout(limit, &mut wait).await {
         Ok(ended) => (ended, false),
         Err(_) => {
-            // It fails only when it has just ended.
-            let _ = engine.kill(&id, SIGKILL, true).await;
+            if let Err(error) = engine.kill(&id, SIGKILL, true).await
+                && !error.is_not_found()
+            {
+                error!(console, "{label}: cannot kill it, though its time is over: {error}");
+            }
             (wait.await, true)
         }
     };

@@ -31,6 +31,9 @@ pub const SERVICES: &str = "services.linuxkit";
 /// How long after a broken connection the daemon's end is known at the latest.
 const CONNECTION_LOST: Duration = Duration::from_millis(20);
 
+/// The pause between two looks at an engine that has failed to come up.
+pub const ENGINE_AWAY: Duration = Duration::from_secs(1);
+
 /// Who runs the containers of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

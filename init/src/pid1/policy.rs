@@ -163,7 +163,8 @@ impl Policy {
     pub fn hopeless(&self, now: Duration) -> Option<Hopeless> {
         match self.leaving {
             Some(since) => (now.saturating_sub(since) >= DOWN_PATIENCE).then_some(Hopeless::Shutdown),
-            None => (self.failures >= HOPELESS).then_some(Hopeless::Rc),
+            // One that runs is hope, however often those before it have failed.
+            None => (self.failures >= HOPELESS && !matches!(self.rc, Rc::Up { .. })).then_some(Hopeless::Rc),
         }
     }
 

@@ -26,8 +26,8 @@ pub enum OwnStage {
 }
 
 impl OwnStage {
-    /// Which stage a link's name stands for: CONTRACT, "called through a link
-    /// whose name contains".
+    /// Which stage a link's name stands for: LinuxKit's contract goes by
+    /// what the name contains.
     pub fn of_link(name: &str) -> Option<Self> {
         // onshutdown before onboot has no meaning: neither holds the other.
         [

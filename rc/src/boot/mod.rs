@@ -26,7 +26,7 @@ use init::sys::{Linux, process};
 use init::{debug, error, info, warning};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::bundle::Stage;
 use crate::control::journal::Journal;
@@ -50,6 +50,8 @@ pub struct Boot {
     /// Told when nothing is left to supervise.
     pub finished: Notify,
     going_down: Cell<bool>,
+    /// Whether everything is down.
+    down: watch::Sender<bool>,
     /// Told when the machine begins to go down: no further step of the boot.
     leaving: Notify,
 }
@@ -210,7 +212,14 @@ impl Boot {
     pub fn new(system: Rc<System>) -> Rc<Self> {
         let services = Supervisor::new(system.clone());
         let (finished, leaving) = (Notify::new(), Notify::new());
-        Rc::new(Self { system, services, finished, going_down: Cell::new(false), leaving })
+        Rc::new(Self {
+            system,
+            services,
+            finished,
+            going_down: Cell::new(false),
+            down: watch::Sender::new(false),
+            leaving,
+        })
     }
 
     /// Everything up to the last service.
@@ -369,9 +378,12 @@ impl Boot {
     }
 
     /// Takes everything down that this process has brought up: onshutdown
-    /// containers, services, containerd. A second call does nothing.
+    /// containers, services, containerd. A second call waits for the first:
+    /// whoever asks goes on to end what is left.
     pub async fn shut_down(self: &Rc<Self>) {
         if self.going_down.replace(true) {
+            // It fails only when this boot is gone.
+            let _ = self.down.subscribe().wait_for(|down| *down).await;
             return;
         }
         let (console, begin) = (&self.system.console, since_boot());
@@ -392,6 +404,7 @@ impl Boot {
             services.saturating_sub(scripts).as_secs_f32(),
             since_boot().saturating_sub(services).as_secs_f32()
         );
+        self.down.send_replace(true);
     }
 }
 

@@ -21,6 +21,7 @@ use containerd_client::services::v1::{
 };
 use containerd_client::types::v1::Status as TaskStatus;
 use hyper_util::rt::TokioIo;
+use nix::libc::SIGKILL;
 use nix::sys::signal::Signal;
 use prost::Message as _;
 use prost_types::Any;
@@ -34,7 +35,7 @@ use super::{Answer, Engine, Error, Exec, Exit, Found, Id, Job, Task, TaskState, 
 use crate::process::{self, Identity};
 use crate::reaper::Reaper;
 
-/// The socket of CONTRACT and of containerd's defaults.
+/// LinuxKit's socket, and containerd's own default.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// Where the runc shim keeps the runtime's state, a folder a namespace: its
@@ -191,6 +192,12 @@ impl Engine for Containerd {
                 // At once, and also while containerd is away or hangs. The
                 // shim would have runc do the same.
                 return signal_process(id, identity, signal);
+            }
+            if let Some(identity) = process.filter(|_| signal == SIGKILL) {
+                // Its first process takes a pid namespace with it. The request
+                // below is for those of a container without one, and fails
+                // where this has been enough.
+                let _ = signal_process(id, identity, signal);
             }
             let request = KillRequest {
                 container_id: id.name.clone(),

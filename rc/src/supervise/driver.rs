@@ -4,12 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
 use init::sys::clock::since_boot;
 use init::{error, warning};
 use nix::libc::SIGKILL;
-use tokio::task::spawn_local;
+use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::sleep;
 
 use super::policy::{Health, TakeDown};
@@ -20,11 +19,9 @@ use super::{Problem, Supervisor, lane, takedown};
 use crate::bundle::Stage;
 use crate::engine::{Engine, Error as EngineError, Exit, Id};
 use crate::logs::Logs;
+use crate::system::ENGINE_AWAY;
 use crate::timeline::WAITING;
 use crate::{launch, paths, process};
-
-/// The pause between two looks at an engine that has failed to come up.
-const ENGINE_AWAY: Duration = Duration::from_secs(1);
 
 /// The step of the boot between a process that runs and a service that is ready.
 const READY: &str = "ready";
@@ -85,11 +82,11 @@ impl Supervisor {
             Effect::Launch => drop(spawn_local(this.launch(name))),
             Effect::AwaitReady => {
                 let probe = spawn_local(this.await_ready(name.clone())).abort_handle();
-                self.with(&name, |service| service.probe = Some(probe));
+                self.probe_by(&name, probe);
             }
             Effect::WatchHealth => {
                 let probe = spawn_local(this.watch_health(name.clone())).abort_handle();
-                self.with(&name, |service| service.probe = Some(probe));
+                self.probe_by(&name, probe);
             }
             // It was ended with the step, before anything else could happen.
             Effect::EndProbe => {}
@@ -109,6 +106,13 @@ impl Supervisor {
                 this.handle(&name, Event::Cleaned);
             })),
             Effect::TakeDown(how) => self.take_down(&name, how),
+        }
+    }
+
+    /// One probe looks at a service, never two.
+    fn probe_by(&self, name: &str, probe: AbortHandle) {
+        if let Some(old) = self.with(name, |service| service.probe.replace(probe)).flatten() {
+            old.abort();
         }
     }
 

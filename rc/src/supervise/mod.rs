@@ -34,6 +34,7 @@ use tokio::time::timeout;
 use crate::bundle::{self, Bundle, Stage};
 use crate::engine::Engine;
 use crate::launch;
+use crate::linger::watched;
 use crate::paths;
 use crate::system::System;
 use crate::timeline::WAITING;
@@ -182,7 +183,8 @@ impl Supervisor {
         }
         for name in &names {
             // What went wrong has been told on the console.
-            let _ = self.until(name, Goal::Ready).await;
+            let still = format!("service {name}: still not ready");
+            let _ = watched(&self.system.console, &still, None, self.until(name, Goal::Ready)).await;
             timeline.join(&lane(name));
         }
     }
@@ -275,20 +277,22 @@ impl Supervisor {
         for name in &late {
             self.handle(name, Event::Stop);
         }
-        self.kill(&asked, limit).await;
+        self.kill(&asked, limit);
         if timeout(MOMENT, self.all_down()).await.is_err() {
-            self.kill(&late, MOMENT).await;
+            self.kill(&late, MOMENT);
         }
         if timeout(MOMENT, self.all_down()).await.is_err() {
             warning!(console, "shutdown: services that do not end: {}", self.up().join(", "));
         }
     }
 
-    async fn kill(self: &Rc<Self>, names: &[String], patience: Duration) {
+    /// Kills services, all at once; an engine that hangs holds up none.
+    fn kill(self: &Rc<Self>, names: &[String], patience: Duration) {
         for name in names {
             let after = patience.as_secs_f32();
             warning!(self.system.console, "service {name}: still up after {after:.1}s: killing it");
-            self.signal(name, SIGKILL, true).await;
+            let (this, name) = (self.clone(), name.clone());
+            tokio::task::spawn_local(async move { this.signal(&name, SIGKILL, true).await });
         }
     }
 

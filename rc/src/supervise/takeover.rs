@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use init::{info, warning};
+use tokio::time::sleep;
 
 use super::Supervisor;
 use super::state::{Event, Left};
@@ -12,7 +13,7 @@ use crate::bundle::Stage;
 use crate::engine::{Engine, Error, Exit, Found, Id, TaskState};
 use crate::launch;
 use crate::logs::Logs;
-use crate::system::SERVICES;
+use crate::system::{ENGINE_AWAY, SERVICES};
 
 impl Supervisor {
     /// Finds what an earlier rc, or an earlier boot, has left, and goes on
@@ -26,9 +27,16 @@ impl Supervisor {
         if self.taken_over.replace(true) {
             return;
         }
+        let mut own = BTreeSet::new();
         let ids: BTreeMap<Id, String> = {
             let services = self.services.borrow();
-            services.iter().map(|(name, service)| (launch::id(&service.bundle), name.clone())).collect()
+            // What this rc has started itself, at a person's word, is ours already.
+            own.extend(services.values().filter(|service| service.life > 0).map(|it| launch::id(&it.bundle)));
+            services
+                .iter()
+                .map(|(name, service)| (launch::id(&service.bundle), name.clone()))
+                .filter(|(id, _)| !own.contains(id))
+                .collect()
         };
         let named = ids.keys().map(|id| id.namespace.as_str());
         let namespaces: BTreeSet<&str> = named.chain([SERVICES]).collect();
@@ -38,6 +46,9 @@ impl Supervisor {
         for namespace in namespaces {
             for Found { name, task } in self.found(engine.as_ref(), namespace).await {
                 let id = Id { namespace: namespace.to_owned(), name };
+                if own.contains(&id) {
+                    continue;
+                }
                 let known = ids.contains_key(&id);
                 match task.map(|task| (task.state, task.pid)) {
                     Some((TaskState::Running, pid)) if known => drop(running.insert(id, pid)),
@@ -65,15 +76,16 @@ impl Supervisor {
         }
     }
 
-    /// The containers of a namespace, however long the engine takes to answer.
+    /// The containers of a namespace, however long the engine takes to answer:
+    /// a service that runs and is not seen would be started a second time.
     async fn found(&self, engine: &dyn Engine, namespace: &str) -> Vec<Found> {
         loop {
             match engine.list(namespace).await {
                 Ok(found) => return found,
                 Err(Error::Unavailable { .. }) => self.engine_back().await,
                 Err(error) => {
-                    warning!(self.system.console, "services: {error}; old containers are not cleaned up");
-                    return Vec::new();
+                    warning!(self.system.console, "services: {error}; asking again");
+                    sleep(ENGINE_AWAY).await;
                 }
             }
         }
