@@ -163,8 +163,11 @@ impl Policy {
     pub fn hopeless(&self, now: Duration) -> Option<Hopeless> {
         match self.leaving {
             Some(since) => (now.saturating_sub(since) >= DOWN_PATIENCE).then_some(Hopeless::Shutdown),
-            // One that runs is hope, however often those before it have failed.
-            None => (self.failures >= HOPELESS && !matches!(self.rc, Rc::Up { .. })).then_some(Hopeless::Rc),
+            None => {
+                // A watchdog may come when one that has settled is up at last.
+                let settled = matches!(self.rc, Rc::Up { since, .. } if now.saturating_sub(since) >= SETTLED);
+                (self.failures >= HOPELESS && !settled).then_some(Hopeless::Rc)
+            }
         }
     }
 

@@ -99,6 +99,8 @@ fn an_rc_that_ends_again_and_again_is_hopeless_and_one_that_settles_is_not() {
     }
     assert_eq!(policy.hopeless(now), Some(Hopeless::Rc));
     assert!(now < at(13_000) + FIRST_DELAY * 256, "{now:?}");
+    // A watchdog that comes later does not judge what is long past.
+    assert_eq!(policy.hopeless(now + SETTLED), None);
 
     let mut policy = running();
     let mut now = at(0);
