@@ -79,7 +79,7 @@ fn follow(logs: &Logs, count: Option<usize>) -> io::Result<()> {
 }
 
 /// The log of a service, of a container that runs once, by its full name or
-/// without the number, or of containerd.
+/// without the number.
 fn find(options: &Options, name: &str) -> Result<Logs, Problem> {
     let cmdline = Cmdline::current().unwrap_or_default();
     let services = names(&options.path);
