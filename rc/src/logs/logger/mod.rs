@@ -350,10 +350,13 @@ impl Logger {
     /// Answers requests whose streams have come far enough.
     fn answer(&mut self) {
         let far = |stream: u64| self.streams.get(&stream).map(|slot| slot.stream.taken);
-        for id in self.requests.answer(far) {
-            self.streams.retain(|_, slot| slot.id != id);
-            record::remove(&self.folder, &id);
+        let ended = self.requests.ending(&far);
+        // Before the answer: whoever gets it may make a log of that name anew.
+        for id in &ended {
+            record::remove(&self.folder, id);
         }
+        self.requests.answer(&far);
+        self.streams.retain(|_, slot| !ended.contains(&slot.id));
     }
 
     /// The machine goes down: what waits now is kept.

@@ -72,25 +72,29 @@ impl Requests {
         }
     }
 
-    /// Answers those whose streams are far enough; `far` says how far one is,
-    /// `None` when it is no more. Gives the logs that end with that.
-    pub(super) fn answer(&mut self, far: impl Fn(u64) -> Option<u64>) -> Vec<String> {
-        let ready = |caller: &Caller| {
-            let there = |(stream, wanted): &(u64, u64)| far(*stream).is_none_or(|taken| taken >= *wanted);
-            caller.wanted.as_ref().is_some_and(|list| list.iter().all(there))
-        };
-        let mut ended = Vec::new();
+    /// The logs that end with requests whose streams are far enough; `far`
+    /// says how far one is, `None` when it is no more.
+    pub(super) fn ending(&self, far: &impl Fn(u64) -> Option<u64>) -> Vec<String> {
+        let ready = self.callers.values().filter(|caller| caller.is_ready(far));
+        ready.filter_map(|caller| caller.ends.clone()).collect()
+    }
+
+    /// Answers those requests.
+    pub(super) fn answer(&mut self, far: &impl Fn(u64) -> Option<u64>) {
         self.callers.retain(|_, caller| {
-            let answered = ready(caller);
-            if answered {
-                ended.extend(caller.ends.take());
-            }
-            !answered || {
+            let ready = caller.is_ready(far);
+            if ready {
                 // Whoever does not wait for the answer does not need it.
                 let _ = caller.socket.write_all(b"done\n");
-                false
             }
+            !ready
         });
-        ended
+    }
+}
+
+impl Caller {
+    fn is_ready(&self, far: &impl Fn(u64) -> Option<u64>) -> bool {
+        let there = |(stream, wanted): &(u64, u64)| far(*stream).is_none_or(|taken| taken >= *wanted);
+        self.wanted.as_ref().is_some_and(|list| list.iter().all(there))
     }
 }
