@@ -74,7 +74,9 @@ fn volumes_are_shared_with_a_service() -> Result<()> {
     let name = "example-service-volumes";
     Vm::run(name, image("service-volumes")?.machine(name)?.append("lkinit.engine=direct"), |vm| {
         running(vm, &["www"])?;
-        let page = vm.sh(r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 10 127.0.0.1 80")?;
+        // It runs, and listens a moment later.
+        let page =
+            vm.sh(r"until printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 10 127.0.0.1 80; do sleep 0.2; done")?;
         ensure!(page.ends_with("written at boot\n"), "{page}");
         let read_only = vm.try_sh("touch /containers/volumes/tools/merged/x")?;
         ensure!(read_only.status != 0, "the volume `tools` can be written");
