@@ -123,7 +123,8 @@ fn kills_and_floods_lose_nothing_and_slow_nobody() -> Result<()> {
                  {logger_after} KiB; {sizes:?} bytes kept"
             );
             ensure!(after <= before + 300 && logger_after <= logger + 300, "memory grows");
-            ensure!(sizes.iter().all(|size| *size <= 3 << 18) && sizes.iter().sum::<u64>() > 1 << 20);
+            // Just after a rotation the full files are all that is kept.
+            ensure!(sizes.iter().all(|size| *size <= 3 << 18) && sizes.iter().sum::<u64>() > 1 << 19);
             ensure!(printed >= 15, "only {printed} lines in six seconds, of thirty");
             Ok(())
         });
