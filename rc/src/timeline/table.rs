@@ -141,7 +141,7 @@ fn took(view: &View<'_>, span: &Span) -> u64 {
 
 /// Microseconds as seconds.
 pub(super) fn seconds(micros: u64) -> f64 {
-    std::time::Duration::from_micros(micros).as_secs_f64()
+    micros as f64 / 1e6
 }
 
 /// The same as JSON; its members are in docs/boot-chart.md.
