@@ -13,9 +13,8 @@ use std::path::{Path, PathBuf};
 pub use arguments::{Arguments, Kind, Table, USAGE};
 pub use plan::{Plan, Seen, UNFINISHED_DOS, UNFINISHED_GPT};
 
-use crate::devices;
 use crate::probe::{Blkid, Probe as _, ProbeError};
-use crate::say;
+use crate::{devices, flags, say};
 
 /// Why nothing was formatted.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +41,8 @@ pub enum FormatError {
 /// # Errors
 /// A sentence that says what was tried, on what and why it failed.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn std::error::Error>> {
-    let arguments = match Arguments::parse(words) {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            say(USAGE.trim_end());
-            return Ok(());
-        }
-        Err(error) => return Err(format!("{error}\n{}", USAGE.trim_end()).into()),
+    let Some(arguments) = flags::read(words, Arguments::parse, USAGE)? else {
+        return Ok(());
     };
     let seen = match &arguments.device {
         Some(device) => vec![look_at(device)?],

@@ -89,13 +89,8 @@ impl Arguments {
 /// # Errors
 /// A sentence that says what was tried, on what and why it failed.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { wanted, point } = match Arguments::parse(words) {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            say(USAGE.trim_end());
-            return Ok(());
-        }
-        Err(error) => return Err(format!("{error}\n{}", USAGE.trim_end()).into()),
+    let Some(Arguments { wanted, point }) = flags::read(words, Arguments::parse, USAGE)? else {
+        return Ok(());
     };
     DirBuilder::new()
         .recursive(true)
@@ -165,12 +160,10 @@ fn make_links(disks: &[devices::Disk], links: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flags::tests::parsed;
 
     fn parse(words: &[&str]) -> Result<Arguments, String> {
-        match Arguments::parse(words.iter().map(OsString::from)) {
-            Ok(arguments) => Ok(arguments.unwrap()),
-            Err(error) => Err(error.to_string()),
-        }
+        Ok(parsed(Arguments::parse, words)?.unwrap())
     }
 
     #[test]

@@ -15,8 +15,8 @@ use nix::sys::statvfs::statvfs;
 pub use arguments::{Arguments, Condition, Test, USAGE, size};
 pub use file::{FileError, make, write_header};
 
-use crate::say;
 use crate::step::Step;
+use crate::{flags, say};
 
 /// The device an encrypted swap file is used by: LinuxKit's name.
 const MAPPED: &str = "/dev/mapper/swapfile";
@@ -40,13 +40,8 @@ pub enum SwapError {
 /// # Errors
 /// A sentence that says what was tried, on what and why it failed.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn std::error::Error>> {
-    let arguments = match Arguments::parse(words) {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            say(USAGE.trim_end());
-            return Ok(());
-        }
-        Err(error) => return Err(format!("{error}\n{}", USAGE.trim_end()).into()),
+    let Some(arguments) = flags::read(words, Arguments::parse, USAGE)? else {
+        return Ok(());
     };
     for condition in &arguments.conditions {
         let Some(why) = unmet(&condition.test)? else { continue };

@@ -142,9 +142,10 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flags::tests::parsed;
 
     fn parse(words: &[&str]) -> Result<Option<Arguments>, String> {
-        Arguments::parse(words.iter().map(OsString::from)).map_err(|error| error.to_string())
+        parsed(Arguments::parse, words)
     }
 
     #[test]

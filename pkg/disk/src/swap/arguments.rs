@@ -145,12 +145,10 @@ fn condition(text: &str) -> Option<Condition> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flags::tests::parsed;
 
     fn parse(words: &[&str]) -> Result<Arguments, String> {
-        match Arguments::parse(words.iter().map(OsString::from)) {
-            Ok(arguments) => Ok(arguments.unwrap()),
-            Err(error) => Err(error.to_string()),
-        }
+        Ok(parsed(Arguments::parse, words)?.unwrap())
     }
 
     #[test]
