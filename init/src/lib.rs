@@ -25,4 +25,6 @@ pub mod pid1;
 pub mod reaped;
 pub mod root;
 pub mod sys;
+#[cfg(feature = "test-tools")]
+pub mod testing;
 pub mod usermode;

@@ -13,11 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use init::testing::{PATIENCE, wait_until};
 use rc::logs::Stream;
 use rc::logs::record::{Record, open_pipe, pipe};
 use rc::logs::settings::Limits;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Case {
     folder: tempfile::TempDir,
@@ -124,14 +123,6 @@ fn resident(pid: u32) -> u64 {
 
 fn numbers(text: &str) -> Vec<u64> {
     text.lines().map(|line| line.split_whitespace().nth(1).unwrap().parse().unwrap()).collect()
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < PATIENCE, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

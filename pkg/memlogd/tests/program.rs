@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use init::testing::{PATIENCE, wait_until};
 use memlogd::entry::Told;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Case {
     folder: tempfile::TempDir,
@@ -102,14 +101,6 @@ fn hand_over(socket: &Path, name: &str, reader: &impl std::os::fd::AsFd) {
     let address = UnixAddr::new(socket).unwrap();
     let name = [IoSlice::new(name.as_bytes())];
     sendmsg(sender.as_raw_fd(), &name, &control, MsgFlags::empty(), Some(&address)).unwrap();
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < PATIENCE, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
