@@ -28,7 +28,7 @@ fn alone(test: impl FnOnce() + Send + 'static) {
 }
 
 fn address(index: u32, ip: &str, prefix: u8) -> Address {
-    Address { index, ip: ip.parse().unwrap(), prefix }
+    Address::new(index, ip.parse().unwrap(), prefix)
 }
 
 fn ip(text: &str) -> IpAddr {

@@ -19,7 +19,8 @@ pub struct Candidate {
 pub struct Identification {
     /// Who it may be, the likeliest first. Empty if nothing is known.
     pub candidates: Vec<Candidate>,
-    /// Why there can be none. The candidates are empty then.
+    /// Why there can be none on the network. The candidates are disks then, if
+    /// there are any.
     pub none: Option<Nobody>,
 }
 
@@ -71,7 +72,9 @@ pub fn identify(facts: &Facts) -> Identification {
     // Networks before disks, as names on the command line are tried; then by
     // weight; then as they stand in the table, for the sort is stable.
     candidates.sort_by_key(|candidate| (candidate.row.class, candidate.evidence.weight));
-    let none = if candidates.is_empty() { nobody.or_else(|| private(facts)) } else { None };
+    // A disk says nothing about the network.
+    let asked = candidates.iter().any(|candidate| candidate.row.class == Class::Network);
+    let none = if asked { None } else { nobody.or_else(|| private(facts)) };
     Identification { candidates, none }
 }
 

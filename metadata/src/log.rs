@@ -6,6 +6,10 @@
 use std::fmt;
 use std::io::Write as _;
 
+/// Longest text of a line, in characters: names and messages come from
+/// strangers, and may be as long as a document.
+const LONGEST: usize = 1000;
+
 /// Where lines go.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Log {
@@ -36,8 +40,7 @@ impl Log {
     }
 
     fn line(self, level: &str, text: fmt::Arguments<'_>) {
-        // One event is one line, and a stranger's text moves no cursor.
-        let text: String = text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = one_line(text);
         let line = if self.verbose {
             let since_boot = init::sys::clock::since_boot();
             format!(
@@ -50,6 +53,33 @@ impl Log {
         };
         // There is nowhere to report that standard error is closed.
         let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+}
+
+/// One event is one line of a length that can be read, and a stranger's text
+/// moves no cursor.
+fn one_line(text: fmt::Arguments<'_>) -> String {
+    let mut line = Line::default();
+    if fmt::write(&mut line, text).is_err() {
+        line.text += "...";
+    }
+    line.text
+}
+
+/// What is written of a line, which ends the writing when it is long enough.
+#[derive(Default)]
+struct Line {
+    text: String,
+    length: usize,
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let left = LONGEST - self.length;
+        let mut characters = text.chars();
+        let taken = characters.by_ref().take(left).map(|c| if c.is_control() { ' ' } else { c });
+        self.text.extend(taken.inspect(|_| self.length += 1));
+        if characters.next().is_none() { Ok(()) } else { Err(fmt::Error) }
     }
 }
 
@@ -69,4 +99,18 @@ macro_rules! error {
 #[macro_export]
 macro_rules! debug {
     ($log:expr, $($text:tt)*) => { $log.debug(format_args!($($text)*)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_and_not_long() {
+        assert_eq!(one_line(format_args!("a\nb{}\x1b", "\u{9b}c")), "a b c ");
+        let exact = "\u{e9}".repeat(LONGEST);
+        assert_eq!(one_line(format_args!("{exact}")), exact);
+        assert_eq!(one_line(format_args!("{exact}{}", "")), exact);
+        assert_eq!(one_line(format_args!("{exact}x{exact}")), exact + "...");
+    }
 }

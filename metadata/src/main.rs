@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The program: see the library.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use metadata::cli::{self, Command};
@@ -8,7 +9,8 @@ use metadata::cli::{self, Command};
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => {
-            print!("{}", cli::USAGE);
+            // Whoever reads no further has read enough.
+            let _ = std::io::stdout().write_all(cli::USAGE.as_bytes());
             ExitCode::SUCCESS
         }
         Ok(Command::Run(options)) => ExitCode::from(metadata::run::run(*options)),

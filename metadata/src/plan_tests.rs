@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
 use crate::facts::Facts;
+use crate::facts::dmi::Dmi;
+use crate::facts::media::Medium;
 use crate::identify::identify;
 use crate::providers::by_name;
 use init::cmdline::Cmdline;
@@ -73,4 +75,20 @@ fn names_are_heeded_in_their_order_and_class_by_class() {
     // The user knows better than the command line.
     assert_eq!(steps("ds=ec2", &["gcp"]), ["race in order gcp"]);
     assert_eq!(steps("metadata.provider=none", &["gcp"]), ["race in order gcp"]);
+}
+
+#[test]
+fn a_disk_says_nothing_about_a_network_that_is_known_to_have_no_service() {
+    let disc =
+        Medium { device: "/dev/sr0".into(), files: vec!["config"], optical: true, ..Medium::default() };
+    let mut facts = Facts { media: Some(vec![disc]), ..Facts::default() };
+    assert_eq!(steps_of(&facts, &[]).len(), 2, "a disk may have nothing to say, and a service beside it");
+    facts.cmdline = Cmdline::parse("ignition.platform.id=qemu");
+    assert_eq!(steps_of(&facts, &[]), ["ask cdrom"]);
+    facts.cmdline = Cmdline::default();
+    let (vendor, product) = (Some("innotek GmbH".into()), Some("VirtualBox".into()));
+    facts.dmi = Some(Dmi { sys_vendor: vendor, product_name: product, ..Dmi::default() });
+    assert_eq!(steps_of(&facts, &[]), ["ask cdrom"]);
+    // The user knows better.
+    assert_eq!(steps_of(&facts, &["gcp", "cdrom"]), ["ask cdrom", "race in order gcp"]);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the command line to files: look, plan, ask, write, tell.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -53,7 +53,9 @@ pub fn run(options: Options) -> u8 {
     let up = interfaces_up().is_none_or(|names| !names.is_empty());
     let known = options.timeout.or((!up).then_some(guess));
     if options.explain {
-        print!("{}", explain(&facts, &identification, &plan, Times { guess, known }));
+        let text = explain(&facts, &identification, &plan, Times { guess, known });
+        // Whoever reads no further has read enough.
+        let _ = std::io::stdout().write_all(text.as_bytes());
         return 0;
     }
     for (row, reason) in &plan.skipped {
@@ -302,7 +304,7 @@ fn write(log: Log, base: &Base, found: &Found, hostname: bool) -> Outcome {
         outcome.failures.push(error.to_string());
     }
     if let Some(userdata) = &found.userdata {
-        write_user_data(log, base, userdata);
+        outcome.failures.extend(write_user_data(log, base, userdata).err());
     }
     if hostname {
         set_hostname(log, base);
@@ -311,23 +313,27 @@ fn write(log: Log, base: &Base, found: &Found, hostname: bool) -> Outcome {
 }
 
 /// Makes what user data asks for. What cannot be made is its author's affair
-/// and no failure of ours.
-fn write_user_data(log: Log, base: &Base, bytes: &[u8]) {
-    match userdata::parse(bytes, base.path()) {
-        Ok(steps) => {
-            for step in steps {
-                match step {
-                    Ok(node) => {
-                        if let Err(error) = base.write(&node) {
-                            error!(log, "Could not extract user data: {error}");
-                        }
-                    }
-                    Err(refusal) => error!(log, "{refusal}"),
-                }
-            }
+/// and no failure of ours, unless the disk takes no more: that is the error.
+fn write_user_data(log: Log, base: &Base, bytes: &[u8]) -> Result<(), String> {
+    let steps = match userdata::parse(bytes, base.path()) {
+        Ok(steps) => steps,
+        Err(error) => {
+            info!(log, "Could not unmarshall userdata: {error}");
+            return Ok(());
         }
-        Err(error) => info!(log, "Could not unmarshall userdata: {error}"),
+    };
+    for step in steps {
+        match step.map(|node| base.write(&node)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if error.is_the_disks() => {
+                error!(log, "Could not extract user data: {error}; what follows is not tried");
+                return Err(format!("user data: {error}"));
+            }
+            Ok(Err(error)) => error!(log, "Could not extract user data: {error}"),
+            Err(refusal) => error!(log, "{refusal}"),
+        }
     }
+    Ok(())
 }
 
 /// The file has the last word, whoever wrote it.

@@ -195,7 +195,7 @@ fn capabilities_are_those_of_the_plan() {
     // with it the one call that it is for.
     let machine = Machine::new();
     let base = machine.path("").display().to_string();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_metadata"));
+    let mut command = Command::new(support::program::program());
     command.args(["--config-dir", &format!("{base}config"), "--cmdline", &format!("{base}cmdline")]);
     command.args(["--sysfs", &format!("{base}sys"), "file=/nonexistent"]);
     let mut held = held(&command);

@@ -34,9 +34,9 @@ fn fetched(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
 fn moto() -> (Killed, String) {
     let dir = fetched("moto-5.1.22", |dir| {
         let dir = dir.to_str().unwrap();
-        let arguments =
-            ["-m", "pip", "install", "--quiet", "--target", dir, "moto==5.1.22", "flask", "flask-cors"];
-        run("python3-pip", "python3", &arguments);
+        let packages = ["moto==5.1.22", "flask==3.1.3", "flask-cors==6.0.5"];
+        let install = ["-m", "pip", "install", "--quiet", "--target", dir];
+        run("python3-pip", "python3", &[&install[..], &packages].concat());
     });
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut server = Command::new("python3");
@@ -239,8 +239,13 @@ const CASES: &[Case] = &[
 /// Whose machine it is to ds-identify: the first of its list.
 fn theirs(machine: &Machine) -> String {
     let package = fetched("cloud-init", |dir| {
-        let script = "apt-get download -q cloud-init && dpkg -x cloud-init_*.deb . && rm cloud-init_*.deb";
-        run("apt", "sh", &["-ec", &format!("cd {} && {script}", dir.display())]);
+        // apt may never have looked at what there is; then it does, in here.
+        let script = "apt-get download -q cloud-init || {
+                own=\"-o Dir::State::Lists=$PWD/lists\"
+                mkdir -p lists/partial; apt-get update -q $own; apt-get download -q $own cloud-init
+            }
+            dpkg -x cloud-init_*.deb .; rm -rf lists cloud-init_*.deb";
+        run("apt", "sh", &["-ec", &format!("cd {}; {script}", dir.display())]);
     });
     let identify = package.join("usr/lib/cloud-init/ds-identify");
     // As cloud-init's own tests do it: the script is read, what looks at the

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Addresses of links. Source: rtnetlink(7), `<linux/if_addr.h>`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NlasIterator};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressHeader, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressScope, CacheInfo,
+};
 
 use super::{Error, Netlink};
 
@@ -22,18 +24,49 @@ pub struct Address {
     pub ip: IpAddr,
     /// How many of its leading bits are the network's.
     pub prefix: u8,
+    /// Where to send what is for the whole network.
+    pub broadcast: Option<Ipv4Addr>,
+    /// How far it is known: `RT_SCOPE_*` of `<linux/rtnetlink.h>`.
+    pub scope: u8,
+    /// What whoever gave the address wants of the kernel, and wants it not to
+    /// do: those of `FLAGS`.
+    pub flags: u32,
+    /// How long it is still preferred and how long it is still valid, in
+    /// seconds; `None` is for ever.
+    pub lifetime: Option<(u32, u32)>,
 }
 
+/// `IFA_F_NODAD`, `IFA_F_HOMEADDRESS`, `IFA_F_MANAGETEMPADDR`,
+/// `IFA_F_NOPREFIXROUTE` and `IFA_F_MCAUTOJOIN` of `<linux/if_addr.h>`. The
+/// kernel makes the others.
+const FLAGS: u32 = 0x02 | 0x10 | 0x100 | 0x200 | 0x400;
+/// A lifetime without an end (`INFINITY_LIFE_TIME` of the kernel).
+const FOR_EVER: u32 = u32::MAX;
+
 impl Address {
+    /// One that is valid for ever, with what the kernel makes of it.
+    pub fn new(index: u32, ip: IpAddr, prefix: u8) -> Self {
+        let scope = if ip.is_loopback() { AddressScope::Host } else { AddressScope::Universe };
+        let scope = u8::from(scope);
+        Self { index, ip, prefix, broadcast: None, scope, flags: 0, lifetime: None }
+    }
+
     fn message(&self) -> AddressMessage {
         let mut message = AddressMessage::default();
         message.header.family = family(self.ip);
         message.header.prefix_len = self.prefix;
         message.header.index = self.index;
-        if self.ip.is_loopback() {
-            message.header.scope = AddressScope::Host;
-        }
+        message.header.scope = AddressScope::from(self.scope);
         message.attributes = vec![AddressAttribute::Local(self.ip), AddressAttribute::Address(self.ip)];
+        let lifetime = self.lifetime.map(|(preferred, valid)| {
+            let mut info = CacheInfo::default();
+            (info.ifa_preferred, info.ifa_valid) = (preferred, valid);
+            AddressAttribute::CacheInfo(info)
+        });
+        let flags = (self.flags != 0).then(|| AddressFlags::from_bits_retain(self.flags));
+        message.attributes.extend(self.broadcast.map(AddressAttribute::Broadcast));
+        message.attributes.extend(lifetime);
+        message.attributes.extend(flags.map(AddressAttribute::Flags));
         message
     }
 
@@ -42,8 +75,13 @@ impl Address {
         const HEADER: usize = 8;
         const ADDRESS: u16 = 1;
         const LOCAL: u16 = 2;
+        const BROADCAST: u16 = 4;
+        const CACHE_INFO: u16 = 6;
+        const ALL_FLAGS: u16 = 8;
         let header = AddressHeader::parse(payload).ok()?;
         let mut found = None;
+        let mut own = Self::new(header.index, Ipv4Addr::UNSPECIFIED.into(), header.prefix_len);
+        own.scope = u8::from(header.scope);
         for attribute in NlasIterator::new(payload.get(HEADER..)?).flatten() {
             let ip = || -> Option<IpAddr> {
                 let bytes = attribute.value();
@@ -54,10 +92,13 @@ impl Address {
             match attribute.kind() {
                 LOCAL => found = ip(),
                 ADDRESS => found = found.or_else(ip),
+                BROADCAST => own.broadcast = <[u8; 4]>::try_from(attribute.value()).map(Ipv4Addr::from).ok(),
+                CACHE_INFO => own.lifetime = lifetime(attribute.value()),
+                ALL_FLAGS => own.flags = number(attribute.value())? & FLAGS,
                 _ => {}
             }
         }
-        Some(Self { index: header.index, ip: found?, prefix: header.prefix_len })
+        Some(Self { ip: found?, ..own })
     }
 }
 
@@ -66,6 +107,16 @@ impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{} dev {}", self.ip, self.prefix, self.index)
     }
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.first_chunk()?))
+}
+
+/// `struct ifa_cacheinfo`: preferred, then valid.
+fn lifetime(bytes: &[u8]) -> Option<(u32, u32)> {
+    let (preferred, valid) = (number(bytes)?, number(bytes.get(4..)?)?);
+    ((preferred, valid) != (FOR_EVER, FOR_EVER)).then_some((preferred, valid))
 }
 
 pub(super) fn family(ip: IpAddr) -> AddressFamily {

@@ -72,8 +72,8 @@ pub fn loopback_up() -> Result<(), Error> {
     const LO: u32 = 1;
     let mut netlink = Netlink::open()?;
     netlink.change(LO, &[Change::Up])?;
-    netlink.add_address(&Address { index: LO, ip: IpAddr::V4(Ipv4Addr::LOCALHOST), prefix: 8 })?;
-    match netlink.add_address(&Address { index: LO, ip: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 }) {
+    netlink.add_address(&Address::new(LO, IpAddr::V4(Ipv4Addr::LOCALHOST), 8))?;
+    match netlink.add_address(&Address::new(LO, IpAddr::V6(Ipv6Addr::LOCALHOST), 128)) {
         // Without IPv6, or with it switched off on this link.
         Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EACCES)) => {
             Ok(())

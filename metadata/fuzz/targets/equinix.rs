@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #![no_main]
 
+use init::net::Address;
 use libfuzzer_sys::fuzz_target;
 use metadata::providers::equinixmetal::document::Document;
 use metadata::providers::equinixmetal::network::{LinkState, Machine, plan};
@@ -13,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
         name: name.to_owned(),
         mac: format!("b4:96:91:00:00:{index:02x}"),
         up: true,
-        addresses: vec![("192.0.2.2".parse().unwrap(), 31)],
+        addresses: vec![Address::new(index, "192.0.2.2".parse().unwrap(), 31)],
         ..LinkState::default()
     };
     let machine = Machine { links: vec![link(1, "eth0"), link(2, "eth1"), link(3, "bond0")], routes: Vec::new() };

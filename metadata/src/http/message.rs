@@ -162,12 +162,15 @@ pub enum MessageError {
 pub struct Reader<R> {
     inner: R,
     buffer: Vec<u8>,
+    /// Up to where the buffer has been read. What is before goes when more
+    /// comes: a body of many small chunks would be moved with each of them.
+    at: usize,
 }
 
 impl<R: Read> Reader<R> {
     /// Reads from `inner`.
     pub fn new(inner: R) -> Self {
-        Self { inner, buffer: Vec::new() }
+        Self { inner, buffer: Vec::new(), at: 0 }
     }
 
     /// The connection itself, for writing.
@@ -177,7 +180,12 @@ impl<R: Read> Reader<R> {
 
     /// Whether a byte has come that no response claimed.
     pub fn has_leftover(&self) -> bool {
-        !self.buffer.is_empty()
+        !self.rest().is_empty()
+    }
+
+    /// What has come and has not been read.
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
     }
 
     /// Reads one response to a request of this method.
@@ -200,17 +208,17 @@ impl<R: Read> Reader<R> {
 
     fn head(&mut self, limits: Limits) -> Result<Response, MessageError> {
         loop {
-            if let Some((response, length)) = parse_head(&self.buffer)? {
+            if let Some((response, length)) = parse_head(self.rest())? {
                 if length > limits.head {
                     return Err(MessageError::TooLarge { what: "head", limit: limits.head });
                 }
-                self.buffer.drain(..length);
+                self.at += length;
                 return Ok(response);
             }
-            if self.buffer.len() > limits.head {
+            if self.rest().len() > limits.head {
                 return Err(MessageError::TooLarge { what: "head", limit: limits.head });
             }
-            let empty = self.buffer.is_empty();
+            let empty = self.rest().is_empty();
             if self.fill()? == 0 {
                 return Err(if empty { MessageError::Closed } else { MessageError::Truncated });
             }
@@ -238,8 +246,8 @@ impl<R: Read> Reader<R> {
         match (lengths.next(), lengths.next()) {
             (None, _) => {
                 response.keep_alive = false;
-                while self.buffer.len() <= limits.body && self.fill()? > 0 {}
-                response.body = self.take(self.buffer.len(), limits)?;
+                while self.rest().len() <= limits.body && self.fill()? > 0 {}
+                response.body = self.take(self.rest().len(), limits)?;
             }
             (Some(Some(length)), None) => {
                 response.body = self.take(usize::try_from(length).unwrap_or(usize::MAX), limits)?;
@@ -253,30 +261,35 @@ impl<R: Read> Reader<R> {
         if length > limits.body {
             return Err(MessageError::TooLarge { what: "body", limit: limits.body });
         }
-        while self.buffer.len() < length {
+        while self.rest().len() < length {
             if self.fill()? == 0 {
                 return Err(MessageError::Truncated);
             }
         }
-        let rest = self.buffer.split_off(length);
-        Ok(std::mem::replace(&mut self.buffer, rest))
+        if self.at == 0 {
+            let rest = self.buffer.split_off(length);
+            return Ok(std::mem::replace(&mut self.buffer, rest));
+        }
+        let taken = self.rest().get(..length).unwrap_or_default().to_vec();
+        self.at += length;
+        Ok(taken)
     }
 
     fn chunked(&mut self, limits: Limits) -> Result<Vec<u8>, MessageError> {
         let mut body = Vec::new();
         loop {
             let (length, size) = loop {
-                match httparse::parse_chunk_size(&self.buffer) {
+                match httparse::parse_chunk_size(self.rest()) {
                     // However much of it comes at once.
                     Ok(httparse::Status::Complete(found)) if found.0 <= MAX_CHUNK_LINE => break found,
-                    Ok(httparse::Status::Partial) if self.buffer.len() <= MAX_CHUNK_LINE => {}
+                    Ok(httparse::Status::Partial) if self.rest().len() <= MAX_CHUNK_LINE => {}
                     _ => return Err(MessageError::Malformed("a chunk without its size")),
                 }
                 if self.fill()? == 0 {
                     return Err(MessageError::Truncated);
                 }
             };
-            self.buffer.drain(..length);
+            self.at += length;
             if size == 0 {
                 self.trailer(limits)?;
                 return Ok(body);
@@ -298,11 +311,11 @@ impl<R: Read> Reader<R> {
         let mut length = 0;
         loop {
             let line = loop {
-                let end = self.buffer.iter().position(|byte| *byte == b'\n');
+                let end = self.rest().iter().position(|byte| *byte == b'\n');
                 if let Some(end) = end.filter(|end| *end < limits.head) {
                     break self.take(end + 1, limits)?;
                 }
-                if end.is_some() || self.buffer.len() > limits.head {
+                if end.is_some() || self.rest().len() > limits.head {
                     return Err(MessageError::TooLarge { what: "head", limit: limits.head });
                 }
                 if self.fill()? == 0 {
@@ -320,6 +333,8 @@ impl<R: Read> Reader<R> {
     }
 
     fn fill(&mut self) -> io::Result<usize> {
+        self.buffer.drain(..self.at.min(self.buffer.len()));
+        self.at = 0;
         let mut chunk = [0; 4096];
         loop {
             match self.inner.read(&mut chunk) {

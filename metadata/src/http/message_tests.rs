@@ -131,3 +131,15 @@ fn what_is_not_http_is_said_to_be_not() {
     let interim = b"HTTP/1.1 102 Wait\r\n\r\n".repeat(9);
     assert_eq!(error(&interim), "the answer is not HTTP: too many interim answers");
 }
+
+#[test]
+fn many_small_chunks_are_not_moved_with_each_of_them() {
+    let body = "1\r\nx\r\n".repeat(500_000);
+    let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}0\r\n\r\nmore");
+    let start = std::time::Instant::now();
+    let mut reader = Reader::new(answer.as_bytes());
+    let response = reader.response("GET", Limits::default()).unwrap();
+    assert_eq!(response.body, b"x".repeat(500_000));
+    assert!(reader.has_leftover());
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+}

@@ -4,6 +4,7 @@
 use serde::de::DeserializeOwned;
 
 use super::{Found, ProviderError};
+use crate::errors;
 use crate::http::{Client, HttpError, Request, Response};
 
 /// Asks for all paths at once and writes each value that is there into the
@@ -62,7 +63,7 @@ pub(crate) fn document<T: DeserializeOwned>(
 /// # Errors
 /// [`ProviderError::Document`].
 pub(crate) fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, ProviderError> {
-    serde_json::from_slice(bytes).map_err(|error| ProviderError::document(what, error))
+    serde_json::from_slice(bytes).map_err(|error| ProviderError::document(what, errors::json(&error)))
 }
 
 /// A text or a number, for services that are not of one mind.

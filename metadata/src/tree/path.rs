@@ -6,6 +6,8 @@ use std::path::Path;
 
 /// The longest name the kernel takes for one file (`NAME_MAX` of `<linux/limits.h>`).
 const NAME_MAX: usize = 255;
+/// The longest path it takes (`PATH_MAX` there).
+const PATH_MAX: usize = 4096;
 
 /// A path beneath the base, as a list of names. No name is empty, `.` or
 /// `..`, holds `/` or NUL, or is longer than the kernel takes. An empty list
@@ -27,6 +29,9 @@ pub enum PathError {
     /// A part that is longer than [`NAME_MAX`] bytes.
     #[error("a part of it is longer than {NAME_MAX} bytes")]
     TooLong,
+    /// Longer than [`PATH_MAX`] bytes altogether.
+    #[error("it is longer than {PATH_MAX} bytes")]
+    PathTooLong,
 }
 
 impl TreePath {
@@ -39,6 +44,9 @@ impl TreePath {
     /// [`PathError`]. A `..` above the base is refused even where the rest of
     /// the path would come back.
     pub fn join(&self, text: &str) -> Result<Self, PathError> {
+        if text.len() > PATH_MAX {
+            return Err(PathError::PathTooLong);
+        }
         let mut names = self.names.clone();
         for name in text.split('/') {
             match name {
@@ -126,6 +134,8 @@ mod tests {
         assert_eq!(clean("a\0b"), Err(PathError::Nul));
         assert_eq!(clean(&"n".repeat(256)), Err(PathError::TooLong));
         assert!(clean(&"n".repeat(255)).is_ok());
+        assert_eq!(clean(&"n/".repeat(2049)), Err(PathError::PathTooLong));
+        assert!(clean(&"n/".repeat(2048)).is_ok());
     }
 
     #[test]

@@ -43,6 +43,14 @@ pub enum WriteError {
     },
 }
 
+impl WriteError {
+    /// Whether the disk is to blame, and not who asked for the file.
+    pub fn is_the_disks(&self) -> bool {
+        use Errno::{EDQUOT, EIO, ENOSPC, EROFS};
+        matches!(self, Self::Node { source: EDQUOT | EIO | ENOSPC | EROFS, .. })
+    }
+}
+
 /// The open base directory.
 #[derive(Debug)]
 pub struct Base {

@@ -148,3 +148,25 @@ fn depth_and_number_are_bounded() {
     assert_eq!(steps.len(), MAX_NODES + 1);
     assert!(steps[MAX_NODES].starts_with("/base/f4096 and what follows is refused"));
 }
+
+/// What a quadratic walk, or a tree of everything in memory, would take
+/// minutes and hundreds of megabytes for.
+#[test]
+fn a_document_made_to_be_slow_is_not() {
+    let start = std::time::Instant::now();
+    let again: Vec<String> = (0..16_000).map(|i| format!(r#""entries":{{"{i}":null}}"#)).collect();
+    assert_eq!(steps(format!(r#"{{"d":{{{}}}}}"#, again.join(","))).len(), MAX_NODES + 1);
+    let many: Vec<String> = (0..20_000).map(|i| format!(r#""{i}":null"#)).collect();
+    let error = parse(format!("{{{}}}", many.join(",")).as_bytes(), Path::new("/base")).unwrap_err();
+    assert!(error.to_string().starts_with("more than 16384 entries at line 1 column "), "{error}");
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn user_data_is_not_quoted() {
+    let error = parse(br#"{"a": "my secret"}"#, Path::new("/base")).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "a value is of the wrong kind, expected an object with content or entries at line 1 column 17"
+    );
+}

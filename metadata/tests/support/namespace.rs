@@ -38,6 +38,16 @@ pub fn address(address: &str) {
     ip(&format!("address add {address} dev lo nodad"));
 }
 
+/// A link that is up, with an address and a default route, at whose other end
+/// nobody answers. With `arp` off packets leave for an address nobody has.
+pub fn dead_end(arp: &str) {
+    ip("link add here type veth peer name there");
+    ip("link set there up");
+    ip(&format!("link set here up arp {arp}"));
+    ip("address add 10.0.0.2/24 dev here");
+    ip("route add default via 10.0.0.1");
+}
+
 /// Puts a file in place of another for everybody in there.
 pub fn replace(path: &str, dir: &Path, text: &str) {
     let own = dir.join(path.replace('/', "-"));

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use super::server::Server;
 
 /// A machine: what the program is shown of one, and where it writes.
 pub struct Machine {
@@ -21,6 +23,14 @@ pub struct Run {
     pub stdout: String,
     pub stderr: String,
     pub time: Duration,
+}
+
+/// What a run cost, whatever else the machine did: the most memory it had at
+/// once, and processor time.
+#[derive(Debug)]
+pub struct Cost {
+    pub mebibytes: f64,
+    pub seconds: f64,
 }
 
 impl Machine {
@@ -73,7 +83,7 @@ impl Machine {
 
     /// The same where it may change the network and the host name.
     pub fn command_for_all(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_metadata"));
+        let mut command = Command::new(program());
         command.env_clear();
         for (option, name) in [
             ("--config-dir", "config"),
@@ -89,6 +99,21 @@ impl Machine {
 
     pub fn run(&self, arguments: &[&str]) -> Run {
         run(self.command(arguments))
+    }
+
+    /// The same, with what it cost, by GNU time: a child of this process would
+    /// have this one's memory counted to it.
+    pub fn run_measured(&self, arguments: &[&str]) -> (Run, Cost) {
+        let own = self.command(arguments);
+        let peak = self.path("peak");
+        let mut command = Command::new("/usr/bin/time");
+        command.args(["-q", "-f", "%M %U %S", "-o"]).arg(&peak).arg(own.get_program()).args(own.get_args());
+        command.env_clear();
+        assert!(Path::new("/usr/bin/time").exists(), "/usr/bin/time is missing (package time)");
+        let run = run(command);
+        let text = fs::read_to_string(peak).unwrap();
+        let words: Vec<f64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        (run, Cost { mebibytes: words[0] / 1024.0, seconds: words[1] + words[2] })
     }
 
     /// What is in the base directory: files with contents, directories with
@@ -129,10 +154,22 @@ fn walk(dir: &Path, prefix: &str, tree: &mut BTreeMap<String, Option<String>>) {
     }
 }
 
+/// The program, or the one that the variable names: that of the images, say.
+pub fn program() -> PathBuf {
+    std::env::var_os("METADATA_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_metadata").into()).into()
+}
+
 /// Runs a command to its end.
 pub fn run(mut command: Command) -> Run {
+    command.stdout(Stdio::piped());
+    run_as_it_is(command)
+}
+
+/// The same with its output where it goes already.
+pub fn run_as_it_is(mut command: Command) -> Run {
     let start = Instant::now();
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Run {
         status: status.code().unwrap_or(-1),
@@ -140,6 +177,20 @@ pub fn run(mut command: Command) -> Run {
         stderr: text(stderr),
         time: start.elapsed(),
     }
+}
+
+/// The argument that gives a provider another address.
+pub fn url(name: &str, server: &Server) -> String {
+    format!("--metadata-url={name}={}", server.base())
+}
+
+/// The same for everybody who is asked on a guess: where others answer in the
+/// tests' place nobody is.
+pub fn urls(server: &Server) -> Vec<String> {
+    ["azure", "gcp", "hetzner", "digitalocean", "vultr", "scaleway", "openstack", "equinixmetal", "aws"]
+        .iter()
+        .map(|name| url(name, server))
+        .collect()
 }
 
 /// Pairs as they come from [`Machine::files`].

@@ -173,6 +173,11 @@ impl Server {
         self.shared.requests.lock().unwrap().clone()
     }
 
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        self.shared.requests.lock().unwrap().clear();
+    }
+
     /// The same as one line each: method and path.
     pub fn lines(&self) -> Vec<String> {
         self.requests().iter().map(|r| format!("{} {}", r.method, r.path)).collect()

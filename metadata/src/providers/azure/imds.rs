@@ -7,6 +7,8 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
+use crate::errors;
+
 /// `/metadata/instance`, as far as it is used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -104,7 +106,7 @@ impl Document {
     /// # Errors
     /// In words.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let document: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let document: Self = serde_json::from_slice(bytes).map_err(|error| errors::json(&error))?;
         if document.compute.vm_id.is_empty() {
             return Err("it has no compute.vmId".to_owned());
         }

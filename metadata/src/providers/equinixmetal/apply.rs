@@ -82,12 +82,12 @@ impl Actor for Netlink {
                 let route = Route { index: Some(index(self, link)?), ..*route };
                 self.add_route(&route)
             }
-            Action::DeleteAddress(link, ip, prefix) => {
-                let address = LinkAddress { index: index(self, link)?, ip: *ip, prefix: *prefix };
+            Action::DeleteAddress(link, address) => {
+                let address = LinkAddress { index: index(self, link)?, ..*address };
                 gone(self.delete_address(&address))
             }
-            Action::AddAddress(link, ip, prefix) => {
-                let address = LinkAddress { index: index(self, link)?, ip: *ip, prefix: *prefix };
+            Action::AddAddress(link, address) => {
+                let address = LinkAddress { index: index(self, link)?, ..*address };
                 self.add_address(&address)
             }
             Action::Down(link) => index(self, link).and_then(|index| self.change(index, &[Change::Down])),

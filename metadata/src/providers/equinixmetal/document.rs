@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
+use crate::errors;
+
 /// `/metadata`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -80,7 +82,7 @@ impl Document {
     /// # Errors
     /// In words.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let document: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let document: Self = serde_json::from_slice(bytes).map_err(|error| errors::json(&error))?;
         if document.id.is_empty() {
             return Err("it has no id".to_owned());
         }

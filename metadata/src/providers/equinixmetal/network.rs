@@ -35,7 +35,7 @@ pub struct LinkState {
     /// The bond it belongs to, by number.
     pub master: Option<u32>,
     /// Its addresses, without the link-local ones, which the kernel makes.
-    pub addresses: Vec<(IpAddr, u8)>,
+    pub addresses: Vec<LinkAddress>,
 }
 
 impl Machine {
@@ -48,15 +48,15 @@ impl Machine {
         for link in netlink.links()? {
             let addresses = netlink.addresses(link.index)?;
             let own = |address: &LinkAddress| match address.ip {
-                IpAddr::V6(ip) if ip.is_unicast_link_local() => None,
-                ip => Some((ip, address.prefix)),
+                IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+                IpAddr::V4(_) => true,
             };
             links.push(LinkState {
                 index: link.index,
                 mac: link.address.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
                 up: link.flags.contains(LinkFlags::Up),
                 master: link.master,
-                addresses: addresses.iter().filter_map(own).collect(),
+                addresses: addresses.into_iter().filter(own).collect(),
                 name: link.name,
             });
         }
@@ -76,9 +76,9 @@ pub enum Action {
     /// Adds a route over an interface.
     AddRoute(String, Route),
     /// Takes an address away.
-    DeleteAddress(String, IpAddr, u8),
+    DeleteAddress(String, LinkAddress),
     /// Adds an address.
-    AddAddress(String, IpAddr, u8),
+    AddAddress(String, LinkAddress),
     /// Switches an interface off.
     Down(String),
     /// Switches an interface on.
@@ -102,8 +102,8 @@ impl Action {
         match self.clone() {
             Self::DeleteRoute(link, route) => Self::AddRoute(link, route),
             Self::AddRoute(link, route) => Self::DeleteRoute(link, route),
-            Self::DeleteAddress(link, ip, prefix) => Self::AddAddress(link, ip, prefix),
-            Self::AddAddress(link, ip, prefix) => Self::DeleteAddress(link, ip, prefix),
+            Self::DeleteAddress(link, address) => Self::AddAddress(link, address),
+            Self::AddAddress(link, address) => Self::DeleteAddress(link, address),
             Self::Down(link) => Self::Up(link),
             Self::Up(link) => Self::Down(link),
             Self::Rename(from, to) => Self::Rename(to, from),
@@ -121,8 +121,8 @@ impl fmt::Display for Action {
         match self {
             Self::DeleteRoute(link, route) => write!(f, "route del {route} ({link})"),
             Self::AddRoute(link, route) => write!(f, "route add {route} ({link})"),
-            Self::DeleteAddress(link, ip, prefix) => write!(f, "address del {ip}/{prefix} dev {link}"),
-            Self::AddAddress(link, ip, prefix) => write!(f, "address add {ip}/{prefix} dev {link}"),
+            Self::DeleteAddress(link, own) => write!(f, "address del {}/{} dev {link}", own.ip, own.prefix),
+            Self::AddAddress(link, own) => write!(f, "address add {}/{} dev {link}", own.ip, own.prefix),
             Self::Down(link) => write!(f, "link set {link} down"),
             Self::Up(link) => write!(f, "link set {link} up"),
             Self::Rename(from, to) => write!(f, "link set {from} name {to}"),
@@ -179,7 +179,8 @@ pub fn plan(network: &Network, machine: &Machine) -> Result<Vec<Action>, String>
         if address.cidr > if address.address.is_ipv4() { 32 } else { 128 } {
             return Err(format!("{}/{} is no address", address.address, address.cidr));
         }
-        plan.push(Action::AddAddress(carrier.to_owned(), address.address, address.cidr));
+        let address = LinkAddress::new(0, address.address, address.cidr);
+        plan.push(Action::AddAddress(carrier.to_owned(), address));
     }
     plan.extend(routes(network).map(|route| Action::AddRoute(carrier.to_owned(), route)));
     Ok(plan)
@@ -261,7 +262,9 @@ fn is_done(network: &Network, machine: &Machine, members: &[Member<'_>], carrier
             && master.is_none_or(|master| master.is_some() && master == member.link.master)
     });
     let Some(carrier) = machine.by_name(carrier).filter(|link| link.up) else { return false };
-    let has = |address: &Address| carrier.addresses.contains(&(address.address, address.cidr));
+    let has = |address: &Address| {
+        carrier.addresses.iter().any(|own| (own.ip, own.prefix) == (address.address, address.cidr))
+    };
     let leads = |route: Route| {
         let same = |own: &Route| own.destination == route.destination && own.gateway == route.gateway;
         machine.routes.iter().any(|own| same(own) && own.index == Some(carrier.index))
@@ -270,16 +273,15 @@ fn is_done(network: &Network, machine: &Machine, members: &[Member<'_>], carrier
 }
 
 /// Takes from an interface what it has, so that it can be renamed and bonded.
-/// Routes go first: undone in reverse, they come back when the addresses they
-/// need are there again.
+/// Routes go first, and of those the ones over a gateway: undone in reverse,
+/// they come back when the addresses and the networks that they need are there
+/// again.
 fn clear(plan: &mut Vec<Action>, link: &LinkState, machine: &Machine) {
     let name = || link.name.clone();
-    for route in machine.routes.iter().filter(|route| route.index == Some(link.index)) {
-        plan.push(Action::DeleteRoute(name(), *route));
-    }
-    for (ip, prefix) in &link.addresses {
-        plan.push(Action::DeleteAddress(name(), *ip, *prefix));
-    }
+    let own = machine.routes.iter().filter(|route| route.index == Some(link.index));
+    let (far, near): (Vec<&Route>, Vec<&Route>) = own.partition(|route| route.gateway.is_some());
+    plan.extend(far.into_iter().chain(near).map(|route| Action::DeleteRoute(name(), *route)));
+    plan.extend(link.addresses.iter().map(|address| Action::DeleteAddress(name(), *address)));
     if link.up {
         plan.push(Action::Down(name()));
     }

@@ -24,8 +24,11 @@ fn link(index: u32, name: &str, mac: u8) -> LinkState {
 
 /// A machine whose first interface got an address by DHCP.
 fn machine(names: [&str; 2]) -> Machine {
-    let first =
-        LinkState { up: true, addresses: vec![("192.0.2.2".parse().unwrap(), 31)], ..link(2, names[0], 1) };
+    let first = LinkState {
+        up: true,
+        addresses: vec![LinkAddress::new(2, "192.0.2.2".parse().unwrap(), 31)],
+        ..link(2, names[0], 1)
+    };
     let default = Route { gateway: Some("192.0.2.3".parse().unwrap()), index: Some(2), ..Route::DEFAULT };
     Machine { links: vec![link(1, "lo", 0), first, link(3, names[1], 2)], routes: vec![default] }
 }
@@ -141,10 +144,10 @@ impl Kernel {
                 let route = Route { index: Some(link.index), ..*route };
                 self.machine.routes.push(route);
             }
-            Action::DeleteAddress(name, ip, prefix) => {
-                self.link(name)?.addresses.retain(|own| own != &(*ip, *prefix));
+            Action::DeleteAddress(name, address) => {
+                self.link(name)?.addresses.retain(|own| own != address);
             }
-            Action::AddAddress(name, ip, prefix) => self.link(name)?.addresses.push((*ip, *prefix)),
+            Action::AddAddress(name, address) => self.link(name)?.addresses.push(*address),
             Action::Down(name) => {
                 let link = self.link(name)?;
                 link.up = false;

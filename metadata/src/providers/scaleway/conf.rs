@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
+use crate::errors;
+
 /// What is used of it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Conf {
@@ -52,7 +54,7 @@ impl Conf {
     /// Reads either form.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.trim_ascii_start().starts_with(b"{") {
-            let json: Json = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+            let json: Json = serde_json::from_slice(bytes).map_err(|error| errors::json(&error))?;
             return Self::from_json(json).checked();
         }
         Self::from_lines(&String::from_utf8_lossy(bytes)).checked()
