@@ -183,7 +183,12 @@ fn what_it_reaps_is_on_record_before_it_is_gone() {
     let rc = "mkdir -p /run/lkinit
         orphan() { sh -c \"echo \\$\\$ \\$(cut -d' ' -f22 /proc/\\$\\$/stat) >/tmp/$1; $2\" & }
         (orphan code 'exit 7'; orphan killed 'kill -9 $$'; orphan realtime 'kill -40 $$')
-        sleep 1; echo done; sleep 1000";
+        for each in code killed realtime; do
+            until [ -s /tmp/$each ]; do sleep 0.02; done
+            read -r pid start </tmp/$each
+            while [ -d /proc/$pid ]; do sleep 0.02; done
+        done
+        echo done; sleep 1000";
     let mut machine = Root::new(rc, SHUTDOWN).boot();
     machine.expect("done");
     let records = reaped::records(&machine.root.path("run/lkinit/reaped")).unwrap();
