@@ -77,6 +77,93 @@ fn other_tools_read_the_archive() {
     assert!(check.success(), "a blob is not what its name says");
 }
 
+/// What is in `index.json` and below, as the OCI image specification has it:
+/// each blob is what its descriptor says, and there is no other.
+#[test]
+fn every_descriptor_is_true() {
+    use serde_json::{Value, json};
+    use sha2::{Digest, Sha256};
+    use std::collections::BTreeSet;
+    use std::io::Read as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let (config, tree) = sample();
+    let digest = |bytes: &[u8]| {
+        let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("sha256:{hex}")
+    };
+    for (compression, layer_type) in [(Compression::None, "tar"), (Compression::Gzip, "tar+gzip")] {
+        let path = dir.path().join("x.tar");
+        let references = ["lkinit/x:1".to_owned(), "lkinit/x".to_owned()];
+        write(&path, &references, "arm64", &config, &tree, compression).unwrap();
+        let mut blobs = BTreeMap::new();
+        let mut files = tar::Archive::new(std::fs::File::open(&path).unwrap());
+        for file in files.entries().unwrap() {
+            let mut file = file.unwrap();
+            let header = file.header();
+            assert_eq!(
+                (header.mtime().unwrap(), header.uid().unwrap(), header.mode().unwrap()),
+                (0, 0, 0o644)
+            );
+            let (name, mut bytes) = (file.path().unwrap().display().to_string(), Vec::new());
+            file.read_to_end(&mut bytes).unwrap();
+            assert!(blobs.insert(name, bytes).is_none(), "a name twice");
+        }
+        let layout: Value = serde_json::from_slice(&blobs.remove("oci-layout").unwrap()).unwrap();
+        assert_eq!(layout, json!({"imageLayoutVersion": "1.0.0"}));
+        let top: Value = serde_json::from_slice(&blobs.remove("index.json").unwrap()).unwrap();
+
+        let mut seen = BTreeSet::new();
+        let mut blob = |descriptor: &Value, media_type: &str| -> Vec<u8> {
+            assert_eq!(descriptor["mediaType"], media_type);
+            let name = descriptor["digest"].as_str().unwrap();
+            let bytes = &blobs[&format!("blobs/{}", name.replace(':', "/"))];
+            assert_eq!(digest(bytes), name);
+            assert_eq!(descriptor["size"], bytes.len());
+            seen.insert(format!("blobs/{}", name.replace(':', "/")));
+            bytes.clone()
+        };
+        let index_type = "application/vnd.oci.image.index.v1+json";
+        let names: Vec<&str> = top["manifests"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|named| {
+                let annotations = &named["annotations"];
+                let name = annotations["io.containerd.image.name"].as_str().unwrap();
+                assert!(name.ends_with(&format!(
+                    ":{}",
+                    annotations["org.opencontainers.image.ref.name"].as_str().unwrap()
+                )));
+                let index: Value = serde_json::from_slice(&blob(named, index_type)).unwrap();
+                assert_eq!((&index["schemaVersion"], &index["mediaType"]), (&json!(2), &json!(index_type)));
+                let [manifest] = &index["manifests"].as_array().unwrap()[..] else { panic!("{index}") };
+                assert_eq!(manifest["platform"], json!({"architecture": "arm64", "os": "linux"}));
+                let manifest: Value =
+                    serde_json::from_slice(&blob(manifest, "application/vnd.oci.image.manifest.v1+json"))
+                        .unwrap();
+                let config: Value = serde_json::from_slice(&blob(
+                    &manifest["config"],
+                    "application/vnd.oci.image.config.v1+json",
+                ))
+                .unwrap();
+                assert_eq!((&config["architecture"], &config["os"]), (&json!("arm64"), &json!("linux")));
+                let [layer] = &manifest["layers"].as_array().unwrap()[..] else { panic!("{manifest}") };
+                let packed = blob(layer, &format!("application/vnd.oci.image.layer.v1.{layer_type}"));
+                let mut unpacked = packed.clone();
+                if compression == Compression::Gzip {
+                    unpacked.clear();
+                    flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
+                }
+                assert_eq!(config["rootfs"], json!({"type": "layers", "diff_ids": [digest(&unpacked)]}));
+                name
+            })
+            .collect();
+        assert_eq!(names, ["docker.io/lkinit/x:1", "docker.io/lkinit/x:latest"]);
+        assert_eq!(seen, blobs.keys().cloned().collect(), "a blob that nothing names");
+    }
+}
+
 #[test]
 fn a_damaged_archive_is_named() {
     let dir = tempfile::tempdir().unwrap();

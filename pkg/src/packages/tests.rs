@@ -141,3 +141,100 @@ fn a_missing_program_says_how_it_is_made() {
     let error = format!("{:#}", tree("init", &inputs).err().unwrap());
     assert!(error.contains("make guest") && error.contains("/rc"), "{error}");
 }
+
+/// The keys of a `build.yml` that LinuxKit's tool reads (`pkgInfo` in its
+/// src/cmd/linuxkit/pkglib); it refuses a file with any other.
+const BUILD_KEYS: &[&str] = &[
+    "image",
+    "org",
+    "tag",
+    "dockerfile",
+    "arches",
+    "extra-sources",
+    "gitrepo",
+    "network",
+    "disable-cache",
+    "config",
+    "buildArgs",
+    "depends",
+];
+
+/// Likewise below `config` (`ImageConfig` in its src/cmd/linuxkit/moby), those
+/// that are used here.
+const CONFIG_KEYS: &[&str] =
+    &["binds", "capabilities", "devices", "ipc", "net", "pid", "readonly", "rootfsPropagation", "tmpfs"];
+
+#[test]
+fn linuxkits_tool_knows_every_key_and_finds_every_source() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let keys = |value: &serde_yaml::Value| {
+        let keys = value.as_mapping().unwrap().keys();
+        keys.map(|key| key.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for Package { name, build, .. } in packages() {
+        let build: serde_yaml::Value = serde_yaml::from_str(build).unwrap();
+        let unknown: Vec<_> = keys(&build).into_iter().filter(|k| !BUILD_KEYS.contains(&&**k)).collect();
+        assert_eq!(unknown, [""; 0], "{name}");
+        assert_eq!((build["image"].as_str(), build["org"].as_str()), (Some(*name), Some("lkinit")));
+        assert_eq!(build["network"].as_bool(), Some(true), "{name}: crates and packages are fetched");
+        if let Some(config) = build.get("config") {
+            let unknown: Vec<_> = keys(config).into_iter().filter(|k| !CONFIG_KEYS.contains(&&**k)).collect();
+            assert_eq!(unknown, [""; 0], "{name}: config");
+        }
+        // The folder itself and each source make the context of the build.
+        let folder = root.join("pkg").join(name);
+        let mut context = vec![(folder.clone(), String::new())];
+        for source in build["extra-sources"].as_sequence().unwrap() {
+            let (from, to) = source.as_str().unwrap().split_once(':').unwrap();
+            let from = folder.join(from).canonicalize().unwrap();
+            assert!(from.join(".git").exists(), "{name}: {} is no git repository", from.display());
+            context.push((from, to.to_owned()));
+        }
+        let dockerfile = std::fs::read_to_string(folder.join("Dockerfile")).unwrap();
+        let mut stages = Vec::new();
+        for line in dockerfile.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match *words.as_slice() {
+                ["FROM", _, "AS", stage] => stages.push(stage),
+                ["COPY", from, _, _] if from.starts_with("--from=") => {
+                    assert!(stages.contains(&&from["--from=".len()..]), "{name}: {line}");
+                }
+                ["COPY", ref sources @ .., _] => {
+                    for source in sources {
+                        let there = |(from, to): &(PathBuf, String)| match source.strip_prefix(to.as_str()) {
+                            Some("") => from.is_dir(),
+                            Some(rest) => from.join(rest.trim_start_matches('/')).exists(),
+                            None => false,
+                        };
+                        assert!(context.iter().any(there), "{name}: {line}: no {source} in the context");
+                    }
+                }
+                _ => {}
+            }
+        }
+        for package in dockerfile.split(" -p ").skip(1).filter_map(|rest| rest.split_whitespace().next()) {
+            let manifests = [root.join(package), root.join("pkg").join(package), root.join("pkg")];
+            let manifest = format!("name = \"{package}\"");
+            let read =
+                |folder: &PathBuf| std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+            assert!(manifests.iter().any(|folder| read(folder).contains(&manifest)), "{name}: no {package}");
+        }
+        assert!(dockerfile.contains(&format!("-- root {name} ")), "{name}: its Dockerfile makes another");
+    }
+}
+
+/// What is started is said in two places.
+#[test]
+fn a_dockerfile_starts_what_the_image_starts() {
+    for package in packages() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(package.name).join("Dockerfile");
+        let dockerfile = std::fs::read_to_string(path).unwrap();
+        let words = |keyword: &str| -> Vec<String> {
+            let line =
+                dockerfile.lines().rev().find_map(|line| line.strip_prefix(keyword)?.strip_prefix(' '));
+            line.map(|list| serde_json::from_str(list).unwrap()).unwrap_or_default()
+        };
+        assert_eq!(words("ENTRYPOINT"), package.entrypoint, "{}", package.name);
+        assert_eq!(words("CMD"), package.cmd, "{}", package.name);
+    }
+}
