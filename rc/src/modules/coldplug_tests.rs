@@ -46,11 +46,12 @@ impl Fake {
         self.0.log.lock().unwrap().clone()
     }
 
-    /// What was loaded once there are so many, or after a deadline.
+    /// What was loaded once there are so many, or after a deadline. The last
+    /// of them may still be about to be written down as loaded.
     fn wait_for(&self, count: usize) -> Vec<String> {
         let log = self.0.log.lock().unwrap();
         let (log, _) =
-            self.0.called.wait_timeout_while(log, Duration::from_secs(20), |log| log.len() < count).unwrap();
+            self.0.called.wait_timeout_while(log, Duration::from_secs(120), |log| log.len() < count).unwrap();
         log.clone()
     }
 
@@ -204,6 +205,8 @@ fn later_devices_and_names() {
     kernel.uevent("add", "scsi:disk", "");
     cold_plug.handle_readable();
     assert_eq!(kernel.wait_for(6)[4..], ["scsi_mod", "sd_mod"]);
+    // Until then a device that comes again finds its module under way.
+    cold_plug.settle();
     // Somebody has removed the module, and the device comes a second time;
     // that an "add" was asked for is no reason to load it again.
     kernel.0.live.lock().unwrap().retain(|name| name != "sd_mod");

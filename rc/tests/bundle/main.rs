@@ -20,7 +20,8 @@ use init::action::{Action, Kernel as _};
 use init::mount::{Mount, MsFlags};
 use init::mountinfo::MountTable;
 use init::sys::Linux;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, unshare};
+use nix::unistd::Pid;
 use rc::bundle::{Bundle, Stage};
 
 /// Says that something was not tested.
@@ -38,6 +39,7 @@ fn in_image(test: impl FnOnce(&Path) + Send) {
     let root = fs::canonicalize(dir.path()).unwrap();
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
+            stay_on_one_processor();
             unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).unwrap();
             let mount = |call| Linux.apply(&Action::Mount(call)).unwrap();
             mount(Mount::propagation("/", MsFlags::MS_PRIVATE | MsFlags::MS_REC));
@@ -50,6 +52,20 @@ fn in_image(test: impl FnOnce(&Path) + Send) {
             std::panic::resume_unwind(panic);
         }
     });
+}
+
+/// Keeps this thread and all that it starts on one processor.
+///
+/// A mount namespace cannot be bound in one that is not older (`mnt_ns_loop()`
+/// in the kernel's fs/namespace.c). Linux 6.18 tells the age by a number that
+/// each processor takes from a stock of its own, so that a namespace made later
+/// on another one may count as older; the bind fails with EINVAL. A machine's
+/// first mount namespace has the lowest number of all, and no such trouble.
+fn stay_on_one_processor() {
+    let mut set = CpuSet::new();
+    let here = sched_getcpu().unwrap();
+    set.set(here).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
 }
 
 /// A bundle in `root`; `ROOT` in `runtime` is its folder.
