@@ -2,6 +2,7 @@
 //! Which module can be loaded now: the plans of several requests merged into
 //! one graph, each module in it once. No thread and no kernel in here.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -154,10 +155,27 @@ impl Graph {
         }
     }
 
-    /// Takes the next module that can be loaded.
+    /// Takes the next module that can be loaded: the one with the most to be
+    /// loaded behind it, so that the longest row is not begun last.
     pub(super) fn next(&mut self) -> Option<(Ticket, Arc<Step>)> {
-        let id = self.ready.pop_front()?;
+        let id = self.ready.remove(self.heaviest()?)?;
         self.nodes.get(id).map(|node| (Ticket(id), Arc::clone(&node.step)))
+    }
+
+    /// Where in `ready` that one is; of several, the first.
+    fn heaviest(&self) -> Option<usize> {
+        // Edges lead to newer nodes; for the few that are tried again, and have
+        // kept their place, this is an estimate.
+        let mut weights = vec![0; self.nodes.len()];
+        for (id, node) in self.nodes.iter().enumerate().rev() {
+            let behind = node.followers.iter().filter_map(|edge| weights.get(edge.to)).max();
+            let weight = node.step.size + 1 + behind.copied().unwrap_or(0);
+            if let Some(place) = weights.get_mut(id) {
+                *place = weight;
+            }
+        }
+        let ready = self.ready.iter().enumerate();
+        ready.min_by_key(|(_, id)| Reverse(weights.get(**id))).map(|(at, _)| at)
     }
 
     /// Takes note of how one that [`next`](Self::next) gave out has ended.

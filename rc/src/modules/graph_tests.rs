@@ -13,6 +13,7 @@ fn step(name: &str, needs: &[&str], after: &[&str]) -> Step {
     Step {
         name: ModuleName::new(name),
         file: PathBuf::from(format!("/m/{name}.ko")),
+        size: 0,
         options: String::new(),
         needs: names(needs),
         after: names(after),
@@ -38,6 +39,22 @@ fn what_waits_for_nothing_goes_at_once() {
     assert_eq!(graph.ready(), 0);
     assert!(graph.finish(first[1].0, End::Failed).is_empty(), "a soft dependency that fails holds up nobody");
     assert_eq!(next(&mut graph)[0].1, "blk");
+}
+
+#[test]
+fn what_has_the_most_behind_it_goes_first() {
+    let mut graph = Graph::default();
+    let sized = |name, needs: &[&str], size| Step { size, ..step(name, needs, &[]) };
+    let steps = vec![
+        sized("button", &[], 30),
+        sized("common", &[], 10),
+        sized("scsi", &["common"], 300),
+        sized("libata", &["common", "scsi"], 400),
+        sized("overlay", &[], 200),
+    ];
+    graph.add(steps, false);
+    let names: Vec<_> = next(&mut graph).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, ["common", "overlay", "button"]);
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub struct Step {
     pub name: ModuleName,
     /// Its file.
     pub file: PathBuf,
+    /// The file's size in bytes, which is what it costs to load it: the kernel
+    /// takes most of its time for the signature. 0 where there is none.
+    pub size: u64,
     /// Its options, as the kernel takes them.
     pub options: String,
     /// The modules without which it cannot be loaded.
@@ -147,6 +150,7 @@ impl<'a> Planner<'a> {
         let forbidden = disabled.is_some();
         self.plan.steps.push(Step {
             name: name.clone(),
+            size: std::fs::metadata(&file).map_or(0, |data| data.len()),
             file,
             options: config.options(name, asked),
             needs,
