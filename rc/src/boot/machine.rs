@@ -33,17 +33,30 @@ pub fn hostname(etc: &str, current: &str, address: Option<&str>) -> Option<Strin
     (unset && !digits.is_empty()).then(|| format!("linuxkit-{digits}"))
 }
 
-/// Reads what [`hostname`] decides by.
-pub fn wanted_hostname() -> Option<String> {
+/// Where an image writes its name.
+const HOSTNAME: &str = "/etc/hostname";
+
+/// Reads what [`hostname`] decides by. The second value is for a file that is
+/// there and cannot be read.
+pub fn wanted_hostname() -> (Option<String>, Option<String>) {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let (etc, problem) = match fs::read_to_string(HOSTNAME) {
+        Ok(text) => (text, None),
+        Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), None),
+        Err(error) => (String::new(), Some(format!("cannot read {HOSTNAME}: {error}; it counts as empty"))),
+    };
     let address = read("/sys/class/net/eth0/address");
     let address = Some(address.trim()).filter(|text| !text.is_empty());
-    hostname(&read("/etc/hostname"), &read("/proc/sys/kernel/hostname"), address)
+    (hostname(&etc, &read("/proc/sys/kernel/hostname"), address), problem)
 }
 
 /// Sets the host name.
 pub fn set_hostname(kernel: &dyn Kernel, console: &Console) {
-    let Some(name) = wanted_hostname() else { return };
+    let (name, problem) = wanted_hostname();
+    if let Some(problem) = problem {
+        warning!(console, "hostname: {problem}");
+    }
+    let Some(name) = name else { return };
     match kernel.apply(&Action::SetHostname(name.clone())) {
         Ok(()) => debug!(console, "hostname: {name}"),
         Err(error) => error!(console, "hostname: cannot set {name:?}: {error}; the old name stays"),

@@ -7,6 +7,7 @@ pub mod initd;
 pub mod machine;
 pub mod mounts;
 mod plan;
+mod words;
 
 use std::cell::Cell;
 use std::fs;
@@ -168,7 +169,8 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
     // A container has its host's command line.
     if !begun.contained {
         let (shells, problems) = Shells::new(&system.cmdline);
-        problems.iter().for_each(|problem| warning!(system.console, "{problem}"));
+        let problems = words::problems(&system.cmdline).into_iter().chain(problems);
+        problems.for_each(|problem| warning!(system.console, "{problem}"));
         system.shells = shells;
     }
     let system = Rc::new(system);

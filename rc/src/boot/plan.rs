@@ -27,6 +27,11 @@ pub fn print() -> String {
     let mut text = String::new();
     let legacy = cmdline.flag("linuxkit.unified_cgroup_hierarchy") == Some(false);
     let controllers = legacy.then(|| fs::read_to_string("/proc/cgroups").unwrap_or_default());
+    let problems = super::words::problems(&cmdline);
+    if !problems.is_empty() {
+        section(&mut text, "words of the command line without a meaning");
+        problems.iter().for_each(|problem| line(&mut text, problem));
+    }
     section(&mut text, "mounts");
     for step in [mounts::proc()].iter().chain(&mounts::plan(controllers.as_deref())) {
         let note = if step.optional { "  # if the kernel has it" } else { "" };
@@ -58,7 +63,11 @@ pub fn print() -> String {
         line(&mut text, &format!("make what {RESOLVER} leads to, {}, unless it is there", target.display()));
     }
     line(&mut text, "set the clock from the hardware clock (UTC), when devices have settled");
-    match machine::wanted_hostname() {
+    let (name, problem) = machine::wanted_hostname();
+    if let Some(problem) = problem {
+        line(&mut text, &format!("# warning: {problem}"));
+    }
+    match name {
         Some(name) => line(&mut text, &format!("hostname {name}")),
         None => line(&mut text, "hostname as it is"),
     }
@@ -98,6 +107,7 @@ fn describe(text: &mut String, entry: &Entry) {
             Ok(listing) => {
                 let steps = listing.paths.iter().flat_map(|path| volumes::plan(path));
                 steps.for_each(|step| line(text, &format!("  {step}")));
+                listing.warnings.iter().for_each(|warning| line(text, &format!("  # warning: {warning}")));
             }
             Err(error) => line(text, &format!("  {error}")),
         },
@@ -114,6 +124,7 @@ fn containers(text: &mut String, stage: Stage) {
         Ok(listing) => listing,
         Err(error) => return line(text, &format!("  {error}")),
     };
+    listing.warnings.iter().for_each(|warning| line(text, &format!("  # warning: {warning}")));
     for path in listing.paths {
         match Bundle::load(&path, stage) {
             Ok(bundle) => {

@@ -16,6 +16,7 @@ mod interfaces;
 mod namespaces;
 mod plan;
 mod runtime;
+mod shape;
 #[cfg(test)]
 mod tests;
 pub mod volumes;
@@ -105,9 +106,12 @@ impl Bundle {
         })?;
         // Twice from the same text: a typed value knows line and column of
         // what is wrong, the untyped one keeps all that rc does not know.
-        let document: config::Document = parse(&container, &file, &text)?;
         let spec: serde_json::Value = parse(&container, &file, &text)?;
-        let Some(root) = &document.root else {
+        if let Some(problem) = shape::problem(&spec, shape::CONFIG) {
+            return Err(Error::Invalid { container, file, problem });
+        }
+        let document: config::Document = parse(&container, &file, &text)?;
+        let Some(root) = document.root.as_ref().filter(|root| !root.path.as_os_str().is_empty()) else {
             let problem = "root.path is missing".to_owned();
             return Err(Error::Invalid { container, file, problem });
         };
@@ -117,8 +121,11 @@ impl Bundle {
         let file = path.join("runtime.json");
         let runtime = match fs::read(&file) {
             Ok(text) => {
-                let runtime: Runtime = parse::<Option<_>>(&container, &file, &text)?.unwrap_or_default();
                 let value: serde_json::Value = parse(&container, &file, &text)?;
+                if let Some(problem) = shape::problem(&value, shape::RUNTIME) {
+                    return Err(Error::Invalid { container, file, problem });
+                }
+                let runtime: Runtime = parse::<Option<_>>(&container, &file, &text)?.unwrap_or_default();
                 let unknown = runtime::unknown_keys(&value).into_iter();
                 let unknown = unknown.map(|key| format!("unknown key {key}, not used"));
                 let odd = unknown.chain(runtime.warnings());

@@ -126,16 +126,40 @@ impl Runtime {
                 format!("cgroups[{index}]: {:?} is no path below /sys/fs/cgroup", path.display().to_string())
             })
         });
-        let interfaces = self.interfaces.iter().enumerate().find_map(|(index, interface)| {
-            let name = name_problem(&interface.name).map(|why| format!("interfaces[{index}].name: {why}"));
-            let peer = interface.peer.as_deref().and_then(name_problem);
-            name.or_else(|| peer.map(|why| format!("interfaces[{index}].peer: {why}")))
-        });
+        let interfaces = (0..self.interfaces.len()).find_map(|index| self.interface_problem(index));
         let relative = self.bind_ns.paths().find(|(_, path)| !path.is_absolute());
         let relative = relative.map(|(name, path)| {
             format!("bindNS.{name}: {:?} is no absolute path", path.display().to_string())
         });
-        mounts.or(mkdir).or(cgroups).or(interfaces).or(relative)
+        let namespace = self.namespace.as_deref().filter(|name| !super::is_id(name));
+        let namespace = namespace.map(|name| {
+            format!("namespace: {name:?} is no namespace of containerd's (letters and digits with single '.', '_' or '-' between, at most 76)")
+        });
+        mounts.or(mkdir).or(cgroups).or(interfaces).or(relative).or(namespace)
+    }
+
+    /// The same for one interface.
+    fn interface_problem(&self, index: usize) -> Option<String> {
+        let (before, interface) = (self.interfaces.get(..index)?, self.interfaces.get(index)?);
+        let at = |key: &str, why: String| Some(format!("interfaces[{index}].{key}: {why}"));
+        if let Some(why) = name_problem(&interface.name) {
+            return at("name", why);
+        }
+        if before.iter().any(|other| other.name == interface.name) {
+            return at("name", format!("{:?} is there twice", interface.name));
+        }
+        let Some(peer) = &interface.peer else {
+            // The kernel would make up a name for the other end, and leave it inside.
+            let lonely = interface.add.as_deref() == Some("veth");
+            return lonely
+                .then(|| at("peer", "a veth pair needs a name for its other end".to_owned()))
+                .flatten();
+        };
+        if let Some(why) = name_problem(peer) {
+            return at("peer", why);
+        }
+        let taken = before.iter().any(|other| other.peer.as_ref() == Some(peer));
+        taken.then(|| at("peer", format!("{peer:?} is there twice"))).flatten()
     }
 
     /// Keys that contradict each other, and which one counts.

@@ -127,6 +127,25 @@ fn bad_files_are_named_with_the_place() {
 }
 
 #[test]
+fn a_list_is_no_object() {
+    let runtime =
+        |text| complaint(CONFIG, Some(text)).replace("service web: services/web/runtime.json: ", "");
+    assert_eq!(runtime("[]"), "a list where an object belongs");
+    assert_eq!(runtime(r#"{"bindNS": []}"#), "bindNS: a list where an object belongs");
+    let interfaces = r#"{"interfaces": [{"name": "a"}, ["eth0"]]}"#;
+    assert_eq!(runtime(interfaces), "interfaces[1]: a list where an object belongs");
+    assert_eq!(runtime(r#"{"mounts": [[]]}"#), "mounts[0]: a list where an object belongs");
+    let config = r#"{"root": ["rootfs"]}"#;
+    let file = "service web: services/web/config.json";
+    assert_eq!(complaint(config, None), format!("{file}: root: a list where an object belongs"));
+    let config = r#"{"root": {"path": "rootfs"}, "linux": {"namespaces": [["pid"]]}}"#;
+    let place = "linux.namespaces[0]: a list where an object belongs";
+    assert_eq!(complaint(config, None), format!("{file}: {place}"));
+    assert_eq!(complaint(r#"{"root": {"path": ""}}"#, None), format!("{file}: root.path is missing"));
+    assert_eq!(complaint(&"[".repeat(100_000), None), format!("{file}:1:128: recursion limit exceeded"));
+}
+
+#[test]
 fn senseless_requests_are_named_with_their_key() {
     let complaint = |runtime| {
         let text = complaint(CONFIG, Some(runtime));
@@ -148,6 +167,16 @@ fn senseless_requests_are_named_with_their_key() {
             .starts_with("interfaces[0].peer: \"0123456789abcdef\" is no name")
     );
     assert_eq!(complaint(r#"{"bindNS": {"net": "netns/a"}}"#), "bindNS.net: \"netns/a\" is no absolute path");
+    assert_eq!(
+        complaint(r#"{"interfaces": [{"name": "a", "add": "veth"}]}"#),
+        "interfaces[0].peer: a veth pair needs a name for its other end"
+    );
+    let twice = r#"{"interfaces": [{"name": "a", "peer": "p"}, {"name": "b", "peer": "p"}]}"#;
+    assert_eq!(complaint(twice), "interfaces[1].peer: \"p\" is there twice");
+    let twice = r#"{"interfaces": [{"name": "a", "add": "dummy"}, {"name": "a"}]}"#;
+    assert_eq!(complaint(twice), "interfaces[1].name: \"a\" is there twice");
+    // It would be a folder of the direct engine's.
+    assert!(complaint(r#"{"namespace": "../x"}"#).starts_with("namespace: \"../x\" is no namespace"));
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl RuntimeConfig {
                 let line = error
                     .span()
                     .and_then(|span| text.get(..span.start))
-                    .map_or(1, |before| before.lines().count().max(1));
+                    .map_or(1, |before| before.matches('\n').count() + 1);
                 let reason = error.message();
                 let path = path.display();
                 (
@@ -81,6 +81,8 @@ mod tests {
         assert_eq!(config, RuntimeConfig::default());
         let warning = warning.unwrap();
         assert!(warning.starts_with("FILE:2: ") || warning.starts_with("FILE:3: "), "{warning}");
+        let wrong_type = load("\n\nstdout = 5\n").1.unwrap();
+        assert!(wrong_type.starts_with("FILE:3: ") && !wrong_type.contains('\n'), "{wrong_type}");
         let missing = RuntimeConfig::load(Path::new("/nonexistent/x"));
         assert_eq!(missing, (RuntimeConfig::default(), None));
     }

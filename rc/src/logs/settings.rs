@@ -43,8 +43,14 @@ impl Limits {
         Self::of_container(|_| None, cmdline).0
     }
 
-    /// The limits of a container. The second value says what could not be
-    /// read, and what is used instead.
+    /// What the command line says of them that cannot be read, a line each.
+    pub fn problems(cmdline: &Cmdline) -> Vec<String> {
+        let words = |key: &str| cmdline.get(key);
+        Self::of_container(words, &Cmdline::default()).1
+    }
+
+    /// The limits of a container. The second value says what of its
+    /// annotations could not be read, and what is used instead.
     pub fn of_container<'a>(
         annotation: impl Fn(&str) -> Option<&'a str>,
         cmdline: &'a Cmdline,
@@ -69,11 +75,13 @@ fn value<'a, T: Copy>(
     wanted: &str,
     problems: &mut Vec<String>,
 ) -> T {
-    for (place, text) in [("annotation", annotation(key)), ("command line", cmdline.get(key))] {
+    for (text, told) in [(annotation(key), true), (cmdline.get(key), false)] {
         let Some(text) = text else { continue };
         match parse(text) {
             Some(value) => return value,
-            None => problems.push(format!("{place} {key}={text:?}: not {wanted}; using the default")),
+            None if told => problems.push(format!("{key}={text:?}: not {wanted}; using the default")),
+            // Once for the machine: Limits::problems.
+            None => {}
         }
     }
     usual
@@ -120,10 +128,9 @@ mod tests {
         let cmdline = Cmdline::parse("lkinit.log-files=0");
         let (limits, problems) = Limits::of_container(|key| (key == SIZE_KEY).then_some("big"), &cmdline);
         assert_eq!(limits, Limits::new(SIZE, FILES));
-        let expected = [
-            "annotation lkinit.log-size=\"big\": not a size from 64K on, as 10M; using the default",
-            "command line lkinit.log-files=\"0\": not a number from 1 to 100; using the default",
-        ];
-        assert_eq!(problems, expected);
+        let expected = ["lkinit.log-size=\"big\": not a size from 64K on, as 10M; using the default"];
+        assert_eq!(problems, expected, "the machine's own mistake is not each container's");
+        let expected = ["lkinit.log-files=\"0\": not a number from 1 to 100; using the default"];
+        assert_eq!(Limits::problems(&cmdline), expected);
     }
 }

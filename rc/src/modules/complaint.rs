@@ -44,6 +44,30 @@ impl fmt::Display for Complaint {
     }
 }
 
+/// Keeps the first `most` complaints of a file, those from `first` on, and
+/// counts the others in the last: a damaged file is one mistake, and not as
+/// many as it has lines.
+pub(super) fn fold(complaints: &mut Vec<Complaint>, first: usize, most: usize) {
+    let more = complaints.len().saturating_sub(first + most);
+    if more == 0 {
+        return;
+    }
+    complaints.truncate(first + most);
+    if let Some(last) = complaints.last_mut() {
+        last.what += &format!(", and so are {more} more of this file");
+    }
+}
+
+/// A word of a file as it is shown: not longer than a name may be, and without
+/// what a terminal would act upon.
+pub(super) fn shown(word: &str) -> String {
+    const MOST: usize = 60;
+    let mut characters = word.chars();
+    let start: String = characters.by_ref().take(MOST).collect();
+    let dots = if characters.next().is_some() { "..." } else { "" };
+    format!("{}{dots}", start.escape_debug())
+}
+
 /// The lines of a table that depmod(8) wrote, with their numbers, without
 /// blank ones and comments.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use init::cmdline::Cmdline;
 
-use super::complaint::{Complaint, Origin};
+use super::complaint::{Complaint, Origin, fold, shown};
 use super::glob;
 use super::name::{ModuleName, normalise_alias};
 
@@ -21,6 +21,10 @@ pub(super) const DIRECTORIES: [&str; 5] = [
     "/usr/lib/modprobe.d",
     "/lib/modprobe.d",
 ];
+
+/// How many lines of a file are told of: people write them, and may have made
+/// more than one mistake.
+const MISTAKES: usize = 10;
 
 /// A module that is not to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,9 +137,18 @@ impl Config {
         }
     }
 
-    /// Reads one file; `file` is what complaints name. modules.softdep has the
-    /// same form.
+    /// Reads one file; `file` is what complaints name.
     pub(super) fn parse(&mut self, file: &str, text: &str, complaints: &mut Vec<Complaint>) {
+        self.statements(file, text, complaints, MISTAKES);
+    }
+
+    /// Reads modules.softdep, which has the same form, and is depmod(8)'s.
+    pub(super) fn parse_softdeps(&mut self, file: &str, text: &str, complaints: &mut Vec<Complaint>) {
+        self.statements(file, text, complaints, 1);
+    }
+
+    fn statements(&mut self, file: &str, text: &str, complaints: &mut Vec<Complaint>, most: usize) {
+        let first = complaints.len();
         for (number, line) in logical_lines(text) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -146,6 +159,7 @@ impl Config {
                 complaints.push(Complaint { origin, what });
             }
         }
+        fold(complaints, first, most);
     }
 
     fn statement(&mut self, line: &str, origin: &Origin) -> Result<(), String> {
@@ -157,6 +171,11 @@ impl Config {
         match keyword {
             "alias" => {
                 needs("an alias and a module", !value.is_empty())?;
+                if name.matches('[').count() != name.matches(']').count() {
+                    return Err(
+                        "the alias has brackets without a counterpart; the line is left out".to_owned()
+                    );
+                }
                 self.aliases.push((normalise_alias(name), ModuleName::new(value)));
             }
             "options" => {
@@ -178,13 +197,17 @@ impl Config {
                     self.disabled.push((normalise_alias(name), disabled));
                 } else {
                     return Err(format!(
-                        "`{keyword}` commands are not run; {name} is handled as if the line were not there"
+                        "`{keyword}` commands are not run; {} is handled as if the line were not there",
+                        shown(name)
                     ));
                 }
             }
             // Only a hint for those who build an initrd.
             "weakdep" => {}
-            other => return Err(format!("`{other}` is no statement of modprobe.d; the line is left out")),
+            other => {
+                let other = shown(other);
+                return Err(format!("`{other}` is no statement of modprobe.d; the line is left out"));
+            }
         }
         Ok(())
     }

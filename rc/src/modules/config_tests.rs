@@ -52,7 +52,7 @@ fn a_bad_line_is_named_and_the_rest_counts() {
     let (config, complaints) = parse(
         "options nosuch\nbad line\nblacklist\nalias x\ninstall\nsoftdep a\n\
          install usb-storage /sbin/modprobe --ignore-install usb-storage && echo 1\n\
-         remove a \\\n  /bin/true\nblacklist good\n",
+         remove a \\\n  /bin/true\nblacklist good\nalias pci:[0-9 m\n",
     );
     assert!(config.is_blacklisted(&name("good")));
     assert!(config.disabled(&name("usb_storage")).is_none() && config.disabled(&name("a")).is_none());
@@ -65,6 +65,7 @@ fn a_bad_line_is_named_and_the_rest_counts() {
         ":6: `softdep` needs",
         ":7: `install` commands are not run; usb-storage is handled as if",
         ":8: `remove` commands are not run; a is",
+        ":11: the alias has brackets without a counterpart",
     ];
     assert_eq!(complaints.len(), starts.len(), "{complaints:#?}");
     for (complaint, start) in complaints.iter().zip(starts) {
@@ -110,6 +111,16 @@ fn the_earlier_directory_wins_and_names_give_the_order() {
     assert!(
         complaints[0].to_string().starts_with(&format!("{}: cannot be read", lib.join("d.conf").display()))
     );
+}
+
+#[test]
+fn a_damaged_file_is_few_lines_and_none_that_a_terminal_acts_upon() {
+    let word = format!("\u{1b}[2J{}", "x".repeat(500));
+    let (_, complaints) = parse(&format!("{word}\n").repeat(100));
+    assert_eq!(complaints.len(), MISTAKES, "{complaints:?}");
+    let last = complaints.last().unwrap().to_string();
+    assert!(last.ends_with("left out, and so are 90 more of this file"), "{last}");
+    assert!(last.len() < 200 && !last.contains('\u{1b}'), "{last:?}");
 }
 
 proptest! {

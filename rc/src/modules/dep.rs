@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::complaint::{Complaint, lines};
+use super::complaint::{Complaint, fold, lines};
 use super::name::ModuleName;
 
 /// A modules.dep file.
@@ -40,6 +40,7 @@ impl DepTable {
     pub(super) fn parse(file: &str, text: String, complaints: &mut Vec<Complaint>) -> Self {
         let mut table = HashMap::with_capacity(text.len() / 64);
         let base = text.as_ptr().addr();
+        let first = complaints.len();
         for (number, line) in lines(&text) {
             let name = line.split_once(':').and_then(|(path, _)| ModuleName::of_file(path));
             match name {
@@ -54,6 +55,7 @@ impl DepTable {
                 )),
             }
         }
+        fold(complaints, first, 1);
         Self { text, lines: table }
     }
 
@@ -107,9 +109,12 @@ mod tests {
         assert_eq!(table.get("odd").unwrap().needs().count(), 0);
         assert_eq!(table.get("a"), None);
         let complaints: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-        assert_eq!(complaints.len(), 2);
-        assert_eq!(complaints[0], "modules.dep:2: is not `FILE.ko: FILE.ko ...`; the line is left out");
-        assert!(complaints[1].starts_with("modules.dep:4:"));
+        assert_eq!(
+            complaints,
+            [
+                "modules.dep:2: is not `FILE.ko: FILE.ko ...`; the line is left out, and so are 1 more of this file"
+            ]
+        );
     }
 
     #[test]

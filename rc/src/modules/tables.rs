@@ -106,7 +106,7 @@ impl Tables {
                 tables.aliases = AliasTable::parse(&file, &text, &mut complaints);
             }
             if let Some((file, text)) = softdeps {
-                tables.config.parse(&file, &text, &mut complaints);
+                tables.config.parse_softdeps(&file, &text, &mut complaints);
             }
             if let Some((_, text)) = builtin {
                 tables.builtin = dep::parse_builtin(&text);
