@@ -52,26 +52,46 @@ pub fn mount_volumes(system: &System) {
 /// What remains to be done for a container that has ended, and its lane.
 type Ending = (String, JoinHandle<()>);
 
+/// What remains to be done for the containers of a stage: they are removed and
+/// their output is shown, in the background.
+#[derive(Default)]
+pub struct Endings(Vec<Ending>);
+
+impl Endings {
+    /// Waits until all of it is done.
+    pub async fn settle(self, system: &System) {
+        for (lane, ending) in self.0 {
+            // It fails only when the task has panicked; there is nothing to add.
+            let _ = ending.await;
+            system.timeline.join(&lane);
+        }
+    }
+}
+
 /// Runs the containers of a stage in the order of their names, each to its
 /// end. A failure is shown and does not stop the others.
-pub async fn run_in_order(system: &Rc<System>, stage: Stage) {
+pub async fn run_in_order(system: &Rc<System>, stage: Stage) -> Endings {
     let console = &system.console;
     let listing = match bundle::list(&system.containers, stage) {
         Ok(listing) => listing,
-        Err(error) => return error!(console, "{stage}: {error}; none of its containers is run"),
+        Err(error) => {
+            error!(console, "{stage}: {error}; none of its containers is run");
+            return Endings::default();
+        }
     };
     for warning in listing.warnings {
         warning!(console, "{stage}: {warning}");
     }
     if listing.paths.is_empty() {
-        return;
+        return Endings::default();
     }
     let waiting = format!("{stage}: still waiting for what runs containers");
     let engine = match watched(console, &waiting, None, system.engine_ready(stage)).await {
         Ok(engine) => engine,
         Err(error) => {
             error!(console, "{stage}: {error}; none of its containers is run");
-            return shell::after_failure(system, &stage.to_string()).await;
+            shell::after_failure(system, &stage.to_string()).await;
+            return Endings::default();
         }
     };
     let timeline = &system.timeline;
@@ -94,14 +114,10 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) {
             }
         }
     }
-    for (lane, ending) in endings {
-        // It fails only when the task has panicked; there is nothing to add.
-        let _ = ending.await;
-        timeline.join(&lane);
-    }
     if let Err(error) = logs::link_into_var(stage) {
         warning!(console, "{stage}: cannot link its logs into /var/log: {error}");
     }
+    Endings(endings)
 }
 
 /// Removes containers that an earlier boot left on a persistent disk. In our

@@ -35,6 +35,7 @@ use crate::linger::watched;
 use crate::progress::{BOOTED, Progress};
 use crate::reaper::Reaper;
 use crate::shell::{self, Shells, point};
+use crate::stages::Endings;
 use crate::supervise::Supervisor;
 use crate::system::System;
 use crate::timeline::{BOOT, DEVICES, Span, Timeline, kernel};
@@ -51,6 +52,8 @@ pub struct Boot {
     /// Told when nothing is left to supervise.
     pub finished: Notify,
     going_down: Cell<bool>,
+    /// What is left of the onboot containers, and the mark of their stage.
+    endings: Cell<Option<(String, Endings)>>,
     /// Whether everything is down.
     down: watch::Sender<bool>,
     /// Told when the machine begins to go down: no further step of the boot.
@@ -219,6 +222,7 @@ impl Boot {
             services,
             finished,
             going_down: Cell::new(false),
+            endings: Cell::new(None),
             down: watch::Sender::new(false),
             leaving,
         })
@@ -245,6 +249,7 @@ impl Boot {
         }
         shell::before(system, point::INIT_D).await;
         self.run_entries(folder, initd::BOOT).await;
+        self.settle_onboot().await;
         shell::before(system, point::BOOTED).await;
         system.progress.mark(BOOTED);
         info!(system.console, "boot: done");
@@ -324,6 +329,12 @@ impl Boot {
             shell::before(&self.system, &entry.name()).await;
             match entry {
                 Entry::Script(path) => self.run_script(&path).await,
+                Entry::Own(OwnStage::Onboot) => {
+                    // The stage is done, and marked, when nothing is left of it.
+                    let endings = stages::run_in_order(&self.system, Stage::Onboot).await;
+                    self.endings.set(Some((mark, endings)));
+                    continue;
+                }
                 Entry::Own(stage) => self.run_stage(stage).await,
             }
             self.system.progress.mark(&mark);
@@ -334,14 +345,26 @@ impl Boot {
     pub async fn run_stage(self: &Rc<Self>, stage: OwnStage) {
         match stage {
             OwnStage::Volumes => self.system.timeline.step("volumes", || stages::mount_volumes(&self.system)),
-            OwnStage::Onboot => stages::run_in_order(&self.system, Stage::Onboot).await,
-            OwnStage::Onshutdown => stages::run_in_order(&self.system, Stage::Onshutdown).await,
+            OwnStage::Onboot | OwnStage::Onshutdown => {
+                let stage = if stage == OwnStage::Onboot { Stage::Onboot } else { Stage::Onshutdown };
+                stages::run_in_order(&self.system, stage).await.settle(&self.system).await;
+            }
             OwnStage::Services => {
-                if let Some(daemon) = &self.system.daemon {
+                if let Some(daemon) = self.system.daemon.as_ref().filter(|daemon| daemon.has_new_disk()) {
+                    // What it is to remove is not on the disk.
+                    self.settle_onboot().await;
                     daemon.follow_disk(&self.system.console).await;
                 }
                 self.services.start_all().await;
             }
+        }
+    }
+
+    /// Waits until nothing is left of the onboot containers.
+    async fn settle_onboot(&self) {
+        if let Some((mark, endings)) = self.endings.take() {
+            endings.settle(&self.system).await;
+            self.system.progress.mark(&mark);
         }
     }
 

@@ -31,8 +31,8 @@ pub(super) fn stage(stage: OwnStage) -> Result<(), String> {
     block_on(None, async |system| {
         match stage {
             OwnStage::Volumes => stages::mount_volumes(&system),
-            OwnStage::Onboot => stages::run_in_order(&system, Stage::Onboot).await,
-            OwnStage::Onshutdown => stages::run_in_order(&system, Stage::Onshutdown).await,
+            OwnStage::Onboot => stages::run_in_order(&system, Stage::Onboot).await.settle(&system).await,
+            OwnStage::Onshutdown => stages::run_in_order(&system, Stage::Onshutdown).await.settle(&system).await,
             // Only a supervisor can keep services up.
             OwnStage::Services => return Err("no supervisor".to_owned()),
         }

@@ -194,13 +194,15 @@ impl Daemon {
         }
     }
 
-    /// Restarts it if something was mounted over its root or its state since
-    /// it was started: services and the user's images must land there.
+    /// Whether something was mounted over its root or its state since it was
+    /// started.
+    pub fn has_new_disk(&self) -> bool {
+        self.pid().is_some() && *self.mounts.borrow() != mount_ids()
+    }
+
+    /// Restarts it on a disk that was mounted over its root: services and the
+    /// user's images must land there.
     pub async fn follow_disk(&self, console: &Console) {
-        let now = mount_ids();
-        if self.pid().is_none() || *self.mounts.borrow() == now {
-            return;
-        }
         info!(console, "containerd: a filesystem was mounted over its root: starting it again there");
         self.restart(console).await;
     }
