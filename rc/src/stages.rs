@@ -49,20 +49,28 @@ pub fn mount_volumes(system: &System) {
     }
 }
 
-/// What remains to be done for a container that has ended, and its lane.
-type Ending = (String, JoinHandle<()>);
+/// What remains to be done for a container that has ended.
+struct Ending {
+    lane: String,
+    /// Its output is shown, and it is removed unless that has time.
+    task: JoinHandle<()>,
+    /// To be removed when nobody waits any more.
+    later: Option<(Rc<dyn Engine>, Id)>,
+}
 
-/// What remains to be done for the containers of a stage: they are removed and
-/// their output is shown, in the background.
+/// What remains to be done for the containers of a stage.
 #[derive(Default)]
 pub struct Endings(Vec<Ending>);
 
 impl Endings {
-    /// Waits until all of it is done.
+    /// Does what has waited until now, and waits until all is done.
     pub async fn settle(self, system: &System) {
-        for (lane, ending) in self.0 {
+        for Ending { lane, task, later } in self.0 {
             // It fails only when the task has panicked; there is nothing to add.
-            let _ = ending.await;
+            let _ = task.await;
+            if let Some((engine, id)) = later {
+                remove(system, engine.as_ref(), &lane, &id).await;
+            }
             system.timeline.join(&lane);
         }
     }
@@ -247,18 +255,22 @@ async fn run_one(
     let took = since_boot().saturating_sub(begin);
     let Some(failure) = failure else {
         info!(console, "{label}: done in {:.3}s", took.as_secs_f32());
-        let ending = end(system.clone(), engine.clone(), bundle, started, None);
-        return Some((label, tokio::task::spawn_local(ending)));
+        // Its output is complete, and none of its processes is left: its
+        // removal is a program that would run beside those of the next one.
+        let over = engine.leaves_output_complete() && bundle.has_own_processes();
+        let later = over.then(|| (engine.clone(), id.clone()));
+        let ending = end(system.clone(), engine.clone(), bundle, started, (None, over));
+        return Some(Ending { lane: label, task: tokio::task::spawn_local(ending), later });
     };
     let failure = format!("{failure} after {:.3}s; {}", took.as_secs_f32(), once.on_failure);
-    let ending = end(system.clone(), engine.clone(), bundle, started, Some(failure));
+    let ending = end(system.clone(), engine.clone(), bundle, started, (Some(failure), false));
     if once.on_failure != OnFailure::Continue || system.shells.on_failure() {
         // Its output first, and no other container's beside the shell.
         ending.await;
         after_failure(system, &label, once.on_failure).await;
         return None;
     }
-    Some((label, tokio::task::spawn_local(ending)))
+    Some(Ending { lane: label, task: tokio::task::spawn_local(ending), later: None })
 }
 
 /// Does what is to be done when a container has failed; returns when the next
@@ -283,22 +295,19 @@ async fn after_failure(system: &Rc<System>, label: &str, what: OnFailure) {
     }
 }
 
-/// Removes a container that has ended, then shows its output, which is
-/// complete by then.
+/// Removes a container that has ended, unless it is removed later, then shows
+/// its output, which is complete by then.
 async fn end(
     system: Rc<System>,
     engine: Rc<dyn Engine>,
     bundle: Bundle,
     started: Option<Started>,
-    failure: Option<String>,
+    (failure, removed_later): (Option<String>, bool),
 ) {
     let console = &system.console;
     let label = bundle.label();
-    system.timeline.begin(&label, "delete");
-    let deleted = engine.delete(&launch::id(&bundle)).await;
-    system.timeline.end(&label, "delete");
-    if let Err(error) = deleted {
-        warning!(console, "{label}: cannot remove the container: {error}");
+    if !removed_later {
+        remove(&system, engine.as_ref(), &label, &launch::id(&bundle)).await;
     }
     let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
     system.logger.finish(&logs).await;
@@ -309,4 +318,14 @@ async fn end(
     let lines = logs.last_lines(&marks, LAST_LINES).join(" | ");
     let told = format!("; last output: {lines:?}; log: {}", logs.stderr.display());
     error!(console, "{label}: failed: {failure}{told}");
+}
+
+/// Removes a container that has ended.
+async fn remove(system: &System, engine: &dyn Engine, label: &str, id: &Id) {
+    system.timeline.begin(label, "delete");
+    let deleted = engine.delete(id).await;
+    system.timeline.end(label, "delete");
+    if let Err(error) = deleted {
+        warning!(system.console, "{label}: cannot remove the container: {error}");
+    }
 }

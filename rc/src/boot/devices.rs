@@ -6,10 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
+use init::action::Kernel as _;
 use init::console::Console;
+use init::mountinfo::MountTable;
+use init::sys::Linux;
 use init::{debug, error, warning};
 use tokio::sync::oneshot;
 
+use super::mounts;
 use crate::modules::{self, ColdPlug, Event, Outcome, Place, Report};
 use crate::timeline::{Span, Timeline};
 use crate::watch::Readable;
@@ -21,7 +25,8 @@ pub(super) const WANTED: [&str; 1] = ["overlay"];
 /// Cold plug under way on threads of its own.
 pub(super) type Settling = oneshot::Receiver<(ColdPlug, Report)>;
 
-/// Begins; nothing waits for it yet.
+/// Begins; nothing waits for it yet. Filesystems that a module brings are
+/// mounted beside it.
 pub(super) fn start(console: Arc<Console>) -> Option<Settling> {
     let place = match Place::running() {
         Ok(place) => place,
@@ -41,6 +46,10 @@ pub(super) fn start(console: Arc<Console>) -> Option<Settling> {
     };
     let work = move || {
         let devices = ColdPlug::start(place, WANTED.map(str::to_owned).to_vec(), observe);
+        for mount in mounts::missing(&MountTable::read().unwrap_or_default()) {
+            // The kernel does not have it.
+            let _ = Linux.apply(&mount);
+        }
         let report = devices.settle();
         // Nobody waits any more only when rc is ending.
         let _ = sender.send((devices, report));

@@ -40,6 +40,7 @@ use crate::supervise::Supervisor;
 use crate::system::System;
 use crate::timeline::{BOOT, DEVICES, Span, Timeline, kernel};
 use crate::{control, idle, paths, shutdown, stages};
+use devices::Settling;
 use initd::{Entry, OwnStage};
 pub use plan::print as print_plan;
 
@@ -74,9 +75,15 @@ pub fn main() -> ExitCode {
             failures.push(format!("write {}: {error}", paths::MACHINE));
         }
     }
-    let begun = Begun { at: begin, mounted: since_boot(), contained: !Path::new(paths::MACHINE).exists() };
+    let (mounted, contained) = (since_boot(), !Path::new(paths::MACHINE).exists());
     let cmdline = Cmdline::current().unwrap_or_default();
     let console = Arc::new(Console::open(&cmdline));
+    // Modules are loaded beside everything else that is to be made ready,
+    // unless the boot is to stop before.
+    let stops = cmdline.all("lkinit.break").any(|stages| stages.split(',').any(|it| it == point::DEVICES));
+    let early = !contained && !stops && !Path::new(paths::PROGRESS).exists();
+    let devices = early.then(|| (since_boot(), devices::start(console.clone())));
+    let begun = Begun { at: begin, mounted, contained, devices: Cell::new(devices) };
     for failure in failures {
         error!(console, "{failure}; the boot goes on");
     }
@@ -102,18 +109,25 @@ pub fn main() -> ExitCode {
 /// nothing to read, until they are made. Returns what went wrong.
 fn mount_everything(kernel: &dyn Kernel) -> Vec<String> {
     let mut failures = Vec::new();
-    let mut apply = |step: &mounts::Step| {
+    let mut known = String::new();
+    let mut apply = |step: &mounts::Step, known: &str| {
+        // They are mounted beside the devices' modules: see devices::start.
+        if mounts::needs_module(step, known) {
+            return;
+        }
         if let Err(error) = apply_mount(kernel, &step.action)
             && !step.optional
         {
             failures.push(format!("{}: {error}", step.action));
         }
     };
-    apply(&mounts::proc());
+    apply(&mounts::proc(), &known);
+    // Unreadable, nothing counts as known, and all of them are mounted there.
+    known.push_str(&fs::read_to_string("/proc/filesystems").unwrap_or_default());
     let cmdline = Cmdline::current().unwrap_or_default();
     let legacy = cmdline.flag("linuxkit.unified_cgroup_hierarchy") == Some(false);
     let controllers = legacy.then(|| fs::read_to_string("/proc/cgroups").unwrap_or_default());
-    mounts::plan(controllers.as_deref()).iter().for_each(apply);
+    mounts::plan(controllers.as_deref()).iter().for_each(|step| apply(step, &known));
     failures
 }
 
@@ -143,6 +157,8 @@ struct Begun {
     mounted: Duration,
     /// Whether the kernel is somebody else's.
     contained: bool,
+    /// Cold plug, and when it began, if it has.
+    devices: Cell<Option<(Duration, Option<Settling>)>>,
 }
 
 async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Result<()> {
@@ -166,6 +182,7 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
     mounts.after = vec![kernel::last_id()];
     timeline.add(mounts);
     timeline.lead(BOOT);
+    timeline.follow(DEVICES);
     // containerd takes longer than everything else together: its keeper gets
     // to start it before anything else is done.
     let mut system = System::start(console, cmdline, reaper, progress, timeline);
@@ -242,7 +259,7 @@ impl Boot {
             shell::before(system, point::DEVICES).await;
         }
         if !begun.contained {
-            self.prepare_machine(taking_over).await;
+            self.prepare_machine(taking_over, begun.devices.take()).await;
         }
         if taking_over {
             return self.services.start_all().await;
@@ -264,12 +281,11 @@ impl Boot {
     }
 
     /// Devices and settings, side by side with containerd's start.
-    async fn prepare_machine(&self, taking_over: bool) {
+    async fn prepare_machine(&self, taking_over: bool, devices: Option<(Duration, Option<Settling>)>) {
         let (console, kernel) = (&self.system.console, &self.system.kernel);
         let timeline = &self.system.timeline;
-        timeline.follow(DEVICES);
-        timeline.begin(DEVICES, "settle");
-        let devices = devices::start(console.clone());
+        let (begin, devices) = devices.unwrap_or_else(|| (since_boot(), devices::start(console.clone())));
+        timeline.begin_at(DEVICES, "settle", begin);
         timeline.step("settings", || self.set_up());
         let settled = devices::settled(console, timeline, devices);
         watched(console, "devices: still settling", None, settled).await;

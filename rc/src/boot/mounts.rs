@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The filesystems of a booted machine, as tables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use init::action::{Action, Node};
 use init::mount::Mount;
+use init::mountinfo::MountTable;
 use nix::mount::MsFlags;
 
 /// One step of the boot.
@@ -89,6 +90,24 @@ const KERNEL: &[Row] = &[
     ("efivarfs", "/sys/firmware/efi/efivars", SAFE),
     ("binfmt_misc", "/proc/sys/fs/binfmt_misc", SAFE),
 ];
+
+/// Whether a step would have the kernel look for a module, by a program that it
+/// runs: an optional filesystem that is none of `known`, `/proc/filesystems`.
+pub fn needs_module(step: &Step, known: &str) -> bool {
+    let Action::Mount(mount) = &step.action else { return false };
+    let known = |kind: &str| known.lines().any(|line| line.split_whitespace().next_back() == Some(kind));
+    step.optional && KERNEL.iter().any(|(kind, ..)| *kind == mount.fstype) && !known(&mount.fstype)
+}
+
+/// The optional filesystems that are not mounted and have a place to be
+/// mounted on.
+pub fn missing(mounts: &MountTable) -> Vec<Action> {
+    let missing = |(kind, target, _): &&Row| {
+        let target = Path::new(target);
+        target.is_dir() && mounts.on(target).iter().all(|mount| mount.fstype != *kind)
+    };
+    KERNEL.iter().filter(missing).map(|(kind, target, options)| mount(kind, target, options)).collect()
+}
 
 /// Where control groups are.
 const CGROUP: &str = "/sys/fs/cgroup";
@@ -217,6 +236,16 @@ mod tests {
             lines.get(at("/run")).unwrap(),
             "mount -t tmpfs -o nodev,noexec,nosuid,relatime,size=10%,mode=755 tmpfs /run"
         );
+    }
+
+    #[test]
+    fn only_what_the_kernel_may_have_as_a_module_is_put_off() {
+        let known = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tdevpts\nnodev\tdebugfs\nnodev\tsecurityfs\nnodev\tbpf\n\text4\n";
+        let put_off: Vec<_> = plan(None).into_iter().filter(|step| needs_module(step, known)).collect();
+        let kinds: Vec<_> = put_off.iter().map(|step| step.action.to_string()).collect();
+        assert_eq!(kinds.len(), 6, "{kinds:#?}");
+        assert!(kinds.iter().all(|line| !line.contains("debugfs") && !line.contains("mqueue")), "{kinds:#?}");
+        assert!(kinds.iter().any(|line| line.starts_with("mount -t binfmt_misc")), "{kinds:#?}");
     }
 
     #[test]

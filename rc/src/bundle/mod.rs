@@ -146,6 +146,12 @@ impl Bundle {
         format!("{} {}", self.stage, self.name)
     }
 
+    /// Whether all of the container's processes end with its first: it has a
+    /// pid namespace of its own.
+    pub fn has_own_processes(&self) -> bool {
+        self.config.namespaces.iter().any(|namespace| namespace.kind == "pid" && namespace.path.is_none())
+    }
+
     /// The OCI annotations: where lkinit's own settings of a container are.
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         &self.config.annotations

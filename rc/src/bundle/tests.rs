@@ -73,6 +73,11 @@ fn what_rc_needs_of_a_config_is_read() {
     let namespaces = &bundle.config.namespaces;
     assert_eq!(namespaces[0], Namespace { kind: "pid".to_owned(), path: None });
     assert_eq!(namespaces[1].path.as_deref(), Some(Path::new("/run/netns/wg1")));
+    assert!(bundle.has_own_processes());
+    let joined = r#"{"root": {"path": "rootfs"}, "linux": {"namespaces": [{"type": "pid", "path": "/p"}]}}"#;
+    assert!(
+        !load(joined, None).unwrap().has_own_processes() && !load(CONFIG, None).unwrap().has_own_processes()
+    );
     assert_eq!(bundle.runtime, Runtime::default(), "there is no runtime.json");
 }
 

@@ -32,7 +32,9 @@ pub(super) fn stage(stage: OwnStage) -> Result<(), String> {
         match stage {
             OwnStage::Volumes => stages::mount_volumes(&system),
             OwnStage::Onboot => stages::run_in_order(&system, Stage::Onboot).await.settle(&system).await,
-            OwnStage::Onshutdown => stages::run_in_order(&system, Stage::Onshutdown).await.settle(&system).await,
+            OwnStage::Onshutdown => {
+                stages::run_in_order(&system, Stage::Onshutdown).await.settle(&system).await
+            }
             // Only a supervisor can keep services up.
             OwnStage::Services => return Err("no supervisor".to_owned()),
         }

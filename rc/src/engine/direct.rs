@@ -229,6 +229,10 @@ impl Engine for Direct {
         true
     }
 
+    fn leaves_output_complete(&self) -> bool {
+        true
+    }
+
     fn run<'a>(&'a self, job: Job<'a>) -> Answer<'a, u32> {
         Box::pin(self.make(job, &["run", "--detach"], "run"))
     }

@@ -215,6 +215,12 @@ pub trait Engine {
     /// the image's program. Returns its pid in the root pid namespace.
     fn create<'a>(&'a self, job: Job<'a>) -> Answer<'a, u32>;
 
+    /// Whether all that a container has printed is in the pipes it was given
+    /// when the last of its processes has ended; otherwise, when it is deleted.
+    fn leaves_output_complete(&self) -> bool {
+        false
+    }
+
     /// Whether [`run`](Self::run) is less work than the two steps it is made of.
     fn runs_at_once(&self) -> bool {
         false

@@ -153,6 +153,11 @@ impl Timeline {
     /// again; after the boot no lane is added, and with the first step that
     /// is not its own the record is closed.
     pub fn begin(&self, lane: &str, name: &str) {
+        self.begin_at(lane, name, since_boot());
+    }
+
+    /// As [`Self::begin`], for a step that has begun already.
+    pub fn begin_at(&self, lane: &str, name: &str, start: Duration) {
         let mut book = self.book.borrow_mut();
         let late = book.knows(BOOT, DONE) && book.spans.iter().all(|span| span.lane != lane);
         if book.closed || late || book.knows(lane, name) {
@@ -166,7 +171,8 @@ impl Timeline {
         };
         let (lane, name) = (lane.to_owned(), name.to_owned());
         let after = after.unwrap_or_default();
-        let span = Span { lane, name, start: now(), end: None, after, wanted: None, failed: None };
+        let start = micros(start);
+        let span = Span { lane, name, start, end: None, after, wanted: None, failed: None };
         self.note(&span);
         book.spans.push(span);
     }
