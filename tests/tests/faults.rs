@@ -31,6 +31,9 @@ services:
   - name: broken
     image: lkinit/busybox
     command: [/bin/sleep, '100000']
+  - name: listed
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
   - name: sound
     image: lkinit/busybox
     command: [/bin/sleep, '100000']
@@ -50,6 +53,7 @@ fn a_fault_is_one_line_and_the_boot_goes_on() -> Result<()> {
         root.file("containers/onboot/002-corrupt/config.json", 0o644, "{\"ociVersion\": ")?;
         root.file("containers/onboot/003-runtime/runtime.json", 0o644, "{\"mkdir\": 7}")?;
         root.remove("containers/services/broken/config.json")?;
+        root.file("containers/services/listed/runtime.json", 0o644, "{\"bindNS\": [\"/run/x\"]}")?;
         let modules = root.iter().map(|(path, _)| path.to_owned());
         let dep = modules.filter(|path| path.ends_with("/modules.dep")).collect::<Vec<_>>();
         let dep = dep.first().context("the image has no modules.dep")?;
@@ -57,11 +61,12 @@ fn a_fault_is_one_line_and_the_boot_goes_on() -> Result<()> {
             pkg::tree::Kind::File(content) => content.read()?,
             other => anyhow::bail!("modules.dep is {other:?}"),
         };
-        let mut bad = b"\xff\xfe no colon here\n".to_vec();
+        let mut bad = b"\xff\xfe no colon here\n".repeat(200);
         bad.extend_from_slice(&good);
         root.file(dep, 0o644, bad)
     })?;
     let machine = image.machine(name)?.qemu(&["-device", "virtio-rng-pci"]);
+    let machine = machine.append("lkinit.engien=direct lkinit.log=loud linuxkit.runc_debug=maybe");
     Vm::run(name, machine, |vm| {
         vm.expect("the last one ran")?;
         vm.expect("^lkinit: .* service sound: running")?;
@@ -73,7 +78,11 @@ fn a_fault_is_one_line_and_the_boot_goes_on() -> Result<()> {
             ("a wrong runtime.json", r"/containers/onboot/003-runtime/runtime\.json:1:\d+: .*`7`"),
             ("a service's missing program", r"service absent: .*nonesuch"),
             ("a service without config.json", r"/containers/services/broken/config\.json"),
-            ("a bad line of modules.dep", r"/modules\.dep:1: "),
+            ("a list for an object", r"/containers/services/listed/runtime\.json: bindNS: a list"),
+            ("bad lines of modules.dep", r"/modules\.dep:1: .* 199 more of this file"),
+            ("a misspelt word", r"kernel command line: lkinit\.engien=direct: no word of lkinit's"),
+            ("a value without a meaning", r"kernel command line: lkinit\.log=loud: none of debug"),
+            ("a switch that is neither", r"kernel command line: linuxkit\.runc_debug=maybe: neither 0 nor 1"),
             ("a script that fails", r"050-fails: .*7"),
             ("a script without its program", r"060-noprogram: "),
         ];
