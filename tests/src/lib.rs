@@ -19,6 +19,7 @@ pub mod native;
 pub mod network;
 pub mod paths;
 pub mod picture;
+pub mod platform;
 pub mod samples;
 pub mod slots;
 pub mod vhost;

@@ -5,40 +5,38 @@
 
 #[path = "../../metadata/tests/support/server.rs"]
 mod server;
+#[path = "../../metadata/tests/support/tls.rs"]
+mod tls;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Result, ensure};
 use server::{Received, Reply, Server};
 use tests::examples::image;
+use tests::image::Image;
+use tests::platform::{Folder, IMDS, WIRESERVER, nic};
 use tests::vm::Vm;
 
-/// One network that has both addresses in it: 168.63.129.16 and 169.254.169.254.
-const NETWORK: &str = "168.0.0.0/7";
-const SERVICE: &str = "169.254.169.254:80";
-const AZURES_HOST: &str = "168.63.129.16:80";
-
-/// Boots the example `image` beside a service that answers by `answer`, and
-/// waits for the line of the service `app`.
+/// Boots the example beside these services, and waits for the line of its
+/// service `app`. A command in the machine must succeed, too.
 fn boot(
     name: &str,
-    example: tests::image::Image,
-    more: &str,
-    answer: fn(&Received) -> Reply,
+    example: &Image,
+    words: &str,
+    services: &[(&str, SocketAddr)],
     line: &str,
+    also: &str,
 ) -> Result<()> {
-    let server = Server::start(answer);
-    let address = server.address();
-    let forward = |to: &str| format!(",guestfwd=tcp:{to}-cmd:busybox nc {} {}", address.ip(), address.port());
-    let network =
-        format!("user,id=net,net={NETWORK},ipv6=off,restrict=on{}{}", forward(SERVICE), forward(AZURES_HOST));
-    let machine = example.machine(name)?.append("lkinit.engine=direct").append(more);
-    let machine = machine.qemu(&["-netdev", &network, "-device", "virtio-net-pci,netdev=net"]);
-    Vm::run(name, machine, |vm| {
+    let machine = example.machine(name)?.append("lkinit.engine=direct").append(words);
+    Vm::run(name, nic(machine, services), |vm| {
         vm.expect("^lkinit: .* onboot 002-metadata: done in")?;
         vm.expect("^lkinit: .* service app: running")?;
         let said =
             vm.sh("for i in $(seq 60); do grep . /var/log/app.out.log && exit; sleep 1; done; exit 1")?;
         ensure!(said == line, "{said}");
         ensure!(vm.sh("hostname")? == "example\n");
+        vm.sh(also)?;
         Ok(())
     })
 }
@@ -56,7 +54,9 @@ fn ec2(request: &Received) -> Reply {
 
 #[test]
 fn aws() -> Result<()> {
-    boot("example-metadata-aws", image("metadata-aws")?, "", ec2, "this is AWS, told: hello from aws\n")
+    let server = Server::start(ec2);
+    let line = "this is AWS, told: hello from aws\n";
+    boot("example-metadata-aws", &image("metadata-aws")?, "", &[(IMDS, server.address())], line, "true")
 }
 
 const GOAL_STATE: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?><GoalState><Incarnation>1</Incarnation><Container>\
@@ -79,11 +79,32 @@ fn azures(request: &Received) -> Reply {
 
 #[test]
 fn azure() -> Result<()> {
-    boot(
-        "example-metadata-azure",
-        image("metadata-azure")?,
-        "",
-        azures,
-        "this is Azure, told: hello from azure\n",
-    )
+    let server = Server::start(azures);
+    let addresses = [(IMDS, server.address()), (WIRESERVER, server.address())];
+    let line = "this is Azure, told: hello from azure\n";
+    boot("example-metadata-azure", &image("metadata-azure")?, "", &addresses, line, "true")?;
+    let reports = server.lines();
+    ensure!(reports.iter().any(|line| line.starts_with("POST ")), "nobody was told: {reports:?}");
+    Ok(())
+}
+
+/// Equinix's service at an address of this network, with an authority of its
+/// own in place of those of the machine that built the image.
+#[test]
+fn packet() -> Result<()> {
+    let name = "example-metadata-packet";
+    let document = r#"{"id": "1", "hostname": "example", "ssh_keys": [], "network": {"bonding": {"mode": 1},
+        "interfaces": [{"name": "eth0", "mac": "52:54:00:00:00:01", "bond": "bond0"}], "addresses": [
+        {"address": "168.0.2.15", "cidr": 7, "gateway": "168.0.2.2", "public": true, "enabled": true}]}}"#;
+    let files = Folder::new(name)?;
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let pages = [("metadata", document), ("userdata", "hello from packet")];
+    let _server = tls::server(files.path(), "IP:169.254.169.254", &address.to_string(), &pages);
+    let authority = fs::read(files.path().join(tls::AUTHORITY))?;
+    let example = image("metadata-packet")?
+        .change(|root| root.file("etc/ssl/certs/ca-certificates.crt", 0o644, authority))?;
+    let words = "metadata.packet.url=https://169.254.169.254";
+    let line = "this is EquinixMetal, told: hello from packet\n";
+    let bonded = "grep -qx 'Slave Interface: eth0' /proc/net/bonding/bond0";
+    boot(name, &example, words, &[("169.254.169.254:443", address)], line, bonded)
 }
