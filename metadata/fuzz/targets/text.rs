@@ -9,7 +9,7 @@ fuzz_target!(|input: &[u8]| {
         assert!((1..=64).contains(&name.len()));
     }
     let text = String::from_utf8_lossy(input);
-    if let Some(keys) = metadata::keys::authorized_keys([&text]) {
+    if let (Some(keys), _) = metadata::keys::authorized_keys([&text]) {
         assert!(keys.ends_with(b"\n") && !keys.contains(&0));
     }
     let _ = metadata::http::retry::retry_after(&text, Some(&text));

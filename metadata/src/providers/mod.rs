@@ -211,10 +211,14 @@ impl Found {
         }
     }
 
-    /// Adds the keys, if there are any.
+    /// Adds the keys, if there are any, and says so if there are too many.
     pub fn keys<S: AsRef<str>>(&mut self, keys: impl IntoIterator<Item = S>) {
-        if let Some(bytes) = crate::keys::authorized_keys(keys) {
+        let (bytes, more) = crate::keys::authorized_keys(keys);
+        if let Some(bytes) = bytes {
             self.files.authorized_keys(bytes);
+        }
+        if more > 0 {
+            self.problem(format!("{more} SSH keys are left out: more than {}", crate::keys::MAX_KEYS));
         }
     }
 

@@ -51,7 +51,7 @@ const LEAVES: &[(&str, &str)] = &[
     ("instance-type", "instance_type"),
     ("instance-id", "instance_id"),
 ];
-/// Most keys that are asked for.
+/// Most keys that are asked for: each is a request.
 const MAX_KEYS: usize = 64;
 
 struct Aws;
@@ -183,7 +183,11 @@ fn keys(
         Ok(None) => return,
         Err(error) => return found.problem(error),
     };
-    let numbers = key_numbers(&String::from_utf8_lossy(&list));
+    let mut numbers = key_numbers(&String::from_utf8_lossy(&list));
+    if numbers.len() > MAX_KEYS {
+        found.problem(format!("{} SSH keys are left out: more than {MAX_KEYS}", numbers.len() - MAX_KEYS));
+        numbers.truncate(MAX_KEYS);
+    }
     let path = |number: &u32| format!("{META_DATA}public-keys/{number}/openssh-key");
     let others: Vec<u32> = numbers.iter().copied().filter(|number| *number != 0).collect();
     let requests: Vec<Request> = others.iter().map(|number| Request::get(path(number))).collect();
@@ -205,7 +209,7 @@ fn key_numbers(list: &str) -> Vec<u32> {
         let digits = line.split('=').next()?.trim();
         digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
     };
-    list.lines().filter_map(number).take(MAX_KEYS).collect()
+    list.lines().filter_map(number).collect()
 }
 
 fn evidence(facts: &Facts) -> Option<Evidence> {

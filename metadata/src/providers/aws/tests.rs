@@ -138,6 +138,19 @@ fn what_cannot_be_had_is_said_and_the_rest_is_there() {
 }
 
 #[test]
+fn keys_that_are_too_many_are_counted() {
+    let server = Server::start(|request| match request.path.strip_prefix("/latest/meta-data/public-keys/") {
+        _ if request.method == "PUT" => Reply::text("T"),
+        Some("") => Reply::text((0..66).map(|at| format!("{at}=name\n")).collect::<String>()),
+        Some(key) => Reply::text(format!("ssh-rsa AAAA {key}")),
+        None => Reply::status(404),
+    });
+    let found = fetch(&ROW, &server).unwrap();
+    assert_eq!(files(&found)["ssh/authorized_keys"].lines().count(), 64);
+    assert_eq!(found.problems[0].text, "2 SSH keys are left out: more than 64");
+}
+
+#[test]
 fn user_data_is_bytes() {
     let server = Server::start(|request| match request.path.as_str() {
         "/latest/api/token" => Reply::text("T"),

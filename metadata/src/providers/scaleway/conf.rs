@@ -47,8 +47,9 @@ struct Key {
     key: String,
 }
 
-/// Most keys of the form in lines.
-const MAX_KEYS: usize = 256;
+/// Most keys that are looked for in the form in lines: more than are taken,
+/// so that those that are not are counted.
+const MAX_KEYS: usize = 1024;
 
 impl Conf {
     /// Reads either form.
