@@ -131,8 +131,11 @@ impl Console {
         if let Some(mut kmsg) = self.kmsg.as_ref() {
             // Facility daemon (3), severity debug (7): in the log, and not a
             // second time on the console. /dev/kmsg takes a line a write, and
-            // refuses one of more than some 1000 bytes rather than cut it.
-            let _ = kmsg.write_all(Line::<900>::of(format_args!("<31>lkinit: {text}")).as_bytes());
+            // refuses one of more than some 1000 bytes rather than cut it. What
+            // does not end may be gone on with by whoever writes next.
+            let mut line = Line::<900>::of(format_args!("<31>lkinit: {text}"));
+            line.end();
+            let _ = kmsg.write_all(line.as_bytes());
         }
     }
 
@@ -200,6 +203,19 @@ mod tests {
     fn consoles_are_named_once_and_without_options() {
         let line = Cmdline::parse("console=tty0 console=ttyS0,115200n8 console=tty0 console= console=../x");
         assert_eq!(names(&line), [Path::new("/dev/ttyS0"), Path::new("/dev/tty0")]);
+    }
+
+    #[test]
+    fn what_the_kernel_gets_is_whole_lines() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let console =
+            Console { outputs: Vec::new(), kmsg: Some(file.reopen().unwrap()), threshold: Level::Info };
+        info!(console, "short");
+        info!(console, "{}", "x".repeat(4000));
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        assert_eq!(lines.first(), Some(&"<31>lkinit: short\n"));
+        assert!(lines.len() == 2 && lines[1].len() == 900 && lines[1].ends_with("x\n"), "{text}");
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl<const N: usize> Line<N> {
         }
     }
 
+    /// Ends it with a line break, for which a full line gives up its last byte.
+    pub fn end(&mut self) {
+        self.length = self.length.min(N.saturating_sub(1));
+        self.push_bytes(b"\n");
+    }
+
     /// What is in the line.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
@@ -71,5 +77,10 @@ mod tests {
         assert_eq!(line.as_bytes(), b"a b1    ");
         line.push_bytes(b"\n");
         assert_eq!(line.as_bytes(), b"a b1    ");
+        line.end();
+        assert_eq!(line.as_bytes(), b"a b1   \n");
+        let mut line = Line::<8>::of(format_args!("a"));
+        line.end();
+        assert_eq!(line.as_bytes(), b"a\n");
     }
 }

@@ -93,7 +93,7 @@ impl Log {
         }
         if let Some(kmsg) = &mut self.kmsg {
             let mut line = Line::<LENGTH>::of(format_args!("<{priority}>lkinit: init: {text}"));
-            line.push_bytes(b"\n");
+            line.end();
             let _ = kmsg.write_all(line.as_bytes());
         }
     }

@@ -14,8 +14,14 @@ pub const SHUTDOWN: &str = "/run/lkinit/shutdown";
 /// There on a machine, whose kernel is ours to set up; not in a container.
 pub const MACHINE: &str = "/run/lkinit/machine";
 
+/// Locked by the rc.shutdown that is at work.
+pub const SHUTDOWN_LOCK: &str = "/run/lkinit/shutdown.lock";
+
 /// What the boot has done so far.
 pub const PROGRESS: &str = "/run/lkinit/progress";
+
+/// The script of the image's that runs now: its process.
+pub const SCRIPT: &str = "/run/lkinit/script";
 
 /// Where the boot's time went.
 pub const TIMELINE: &str = "/run/lkinit/timeline";

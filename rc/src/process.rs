@@ -16,6 +16,9 @@ use tokio::time::timeout;
 use crate::engine::Exit;
 use crate::watch::{Readable, Watch};
 
+/// The tree of control groups.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// How long PID 1 may take to reap a process and write it down.
 const RECORDED: Duration = Duration::from_secs(1);
 
@@ -115,6 +118,19 @@ pub async fn gone(identity: Identity) -> io::Result<()> {
     Ok(())
 }
 
+/// Leaves the control group of whoever has started this program, which may be
+/// killed as a whole: for the root of the tree.
+///
+/// A container sees a group as its root that is none, and may hold no process
+/// beside groups with controllers (cgroups(7), "no internal processes"): who
+/// goes there keeps crun trying for seconds to start a container. There this
+/// program stays where it is.
+pub fn leave_group(tree: &Path) {
+    if !tree.join("cgroup.type").exists() {
+        let _ = fs::write(tree.join("cgroup.procs"), std::process::id().to_string());
+    }
+}
+
 /// Whether a process never sees a signal: the first one of a container sees
 /// only what it has a handler for, or waits for (pid_namespaces(7)). To wait
 /// for what such a signal does would be in vain.
@@ -192,6 +208,18 @@ mod tests {
         assert!(deaf_by(&status("812\t1", none, term), libc::SIGQUIT));
         assert!(!deaf_by(&status("812\t1", none, none), libc::SIGKILL));
         assert!(!deaf_by(&status("812\t1", none, "0000001000000000"), 37));
+    }
+
+    #[test]
+    fn only_the_root_of_all_groups_takes_processes() {
+        let dir = tempfile::tempdir().unwrap();
+        let procs = dir.path().join("cgroup.procs");
+        fs::write(dir.path().join("cgroup.type"), "domain\n").unwrap();
+        leave_group(dir.path());
+        assert!(!procs.exists());
+        fs::remove_file(dir.path().join("cgroup.type")).unwrap();
+        leave_group(dir.path());
+        assert_eq!(fs::read_to_string(procs).unwrap(), std::process::id().to_string());
     }
 
     #[test]

@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, stat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{AccessFlags, access, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::console::Level;
@@ -55,7 +56,8 @@ pub struct Paths {
     pub shutdown: &'static CStr,
     /// Standard input, output and error of both, where it can be opened.
     pub console: &'static CStr,
-    /// While this exists rc.init is not started again: rc.shutdown makes it.
+    /// While this exists rc.init is not started again: rc.shutdown makes it,
+    /// and touches it while the way down goes on.
     pub marker: &'static CStr,
     /// The record of what was reaped.
     pub reaped: &'static str,
@@ -84,6 +86,8 @@ pub struct Init {
     program: memory::Program,
     watchdog: Option<Watchdog>,
     feeding: Feeding,
+    /// When rc.shutdown last gave a sign of life: the time of its file.
+    sign: Option<TimeSpec>,
     /// There may be more to reap than the last turn did.
     unreaped: bool,
 }
@@ -122,6 +126,7 @@ impl Init {
             program: memory::Program::find(),
             watchdog: None,
             feeding: Feeding::Off,
+            sign: None,
             unreaped: true,
         })
     }
@@ -213,6 +218,13 @@ impl Init {
 
     fn feed(&mut self) {
         let now = clock::since_boot();
+        if self.policy.is_leaving() {
+            let sign = modified(self.paths.marker);
+            if sign != self.sign {
+                self.sign = sign;
+                self.policy.sign_of_life(now);
+            }
+        }
         match (self.feeding.step(self.policy.hopeless(now), now), &self.watchdog) {
             (Some(Meal::Feed), Some(watchdog)) => watchdog.feed(),
             (Some(Meal::Starve(reason, timeout)), _) => self.say(Note::Starved(reason, timeout)),
@@ -303,6 +315,11 @@ fn first_bytes<'a>(path: &CStr, buffer: &'a mut [u8]) -> &'a [u8] {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let length = open(path, flags, Mode::empty()).and_then(|file| nix::unistd::read(&file, buffer));
     buffer.get(..length.unwrap_or(0)).unwrap_or_default()
+}
+
+/// When a file was written to, or touched; of the wall clock, which may be set.
+fn modified(path: &CStr) -> Option<TimeSpec> {
+    stat(path).ok().map(|data| TimeSpec::new(data.st_mtime, data.st_mtime_nsec))
 }
 
 fn word(action: PowerAction) -> &'static CStr {

@@ -27,8 +27,8 @@ pub const FINAL_PATIENCE: Duration = Duration::from_secs(30);
 /// [`SETTLED`], and it counts as one that cannot be brought back: 13 s of waits
 /// in all.
 pub const HOPELESS: u32 = 8;
-/// How long a machine may be on its way down before it counts as one that
-/// hangs. What rc.shutdown does has limits of its own, which are shorter.
+/// How long a machine on its way down may go without a sign of life of
+/// rc.shutdown before it counts as one that hangs.
 pub const DOWN_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Why the machine is better reset by its watchdog.
@@ -142,8 +142,10 @@ pub struct Policy {
     stage: Stage,
     /// Short lives of rc.init in a row.
     failures: u32,
-    /// Since when the machine goes down.
+    /// When the machine began to go down, or rc.shutdown last gave a sign of life.
     leaving: Option<Duration>,
+    /// [`DOWN_PATIENCE`]; tests have less.
+    pub(super) patience: Duration,
 }
 
 impl Policy {
@@ -155,6 +157,7 @@ impl Policy {
             stage: Stage::Running,
             failures: 0,
             leaving: None,
+            patience: DOWN_PATIENCE,
         }
     }
 
@@ -162,12 +165,24 @@ impl Policy {
     /// down, by itself.
     pub fn hopeless(&self, now: Duration) -> Option<Hopeless> {
         match self.leaving {
-            Some(since) => (now.saturating_sub(since) >= DOWN_PATIENCE).then_some(Hopeless::Shutdown),
+            Some(since) => (now.saturating_sub(since) >= self.patience).then_some(Hopeless::Shutdown),
             None => {
                 // A watchdog may come when one that has settled is up at last.
                 let settled = matches!(self.rc, Rc::Up { since, .. } if now.saturating_sub(since) >= SETTLED);
                 (self.failures >= HOPELESS && !settled).then_some(Hopeless::Rc)
             }
+        }
+    }
+
+    /// Whether the machine is on its way down.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// The way down goes on: rc.shutdown says so.
+    pub fn sign_of_life(&mut self, now: Duration) {
+        if let Some(since) = &mut self.leaving {
+            *since = now;
         }
     }
 

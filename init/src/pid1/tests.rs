@@ -65,20 +65,80 @@ fn a_forbidden_heap_is_noticed() {
     assert!(matches!(status, WaitStatus::Exited(_, heap::USED)), "{status:?}");
 }
 
+/// Makes a shell script of a test's folder.
+fn program(folder: &Path, name: &str, text: &str) -> &'static CStr {
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    fixed(path)
+}
+
+/// The files of a PID 1 with these programs; its watchdog is a file that grows
+/// by a byte each time it is fed, and is asked for by the command line `cmdline`.
+fn paths(folder: &Path, rc: &'static CStr, shutdown: &'static CStr) -> Paths {
+    for (name, text) in [("console", ""), ("watchdog", ""), ("cmdline", "lkinit.watchdog=1")] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    Paths {
+        rc,
+        shutdown,
+        console: fixed(folder.join("console")),
+        marker: fixed(folder.join("shutdown")),
+        reaped: Box::leak(folder.join("reaped").to_str().unwrap().into()),
+        watchdog: fixed(folder.join("watchdog")),
+    }
+}
+
+/// Is PID 1 until its namespace ends.
+fn live(folder: &Path, paths: Paths, change: impl FnOnce(&mut Init)) -> i32 {
+    let over = crate::mount::Mount::bind(folder.join("cmdline"), "/proc/cmdline");
+    let Ok(()) = mount(&over) else { return 96 };
+    let Ok(mut init) = Init::new(paths) else { return 94 };
+    change(&mut init);
+    heap::forbid();
+    loop {
+        init.turn();
+    }
+}
+
+/// rc.shutdown touches its file for a while and hangs then: the watchdog is
+/// fed as long as the former, and not much longer.
+#[test]
+fn a_shutdown_that_goes_on_is_left_alone_and_one_that_hangs_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let state = folder.display();
+    let rc = program(folder, "rc.init", "kill -HUP 1; sleep 0.2; kill -USR1 1; sleep 100\n");
+    let text = format!(
+        "fed() {{ wc -c <{state}/watchdog >>{state}/fed; }}
+         for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+             touch {state}/shutdown; sleep 0.5
+             test $i = 8 && fed
+         done
+         fed; sleep 5; fed; sleep 1.5; fed
+         exit 1\n"
+    );
+    let shutdown = program(folder, "rc.shutdown", &text);
+    let paths = paths(folder, rc, shutdown);
+    let status = as_pid_1(|| live(folder, paths, |init| init.policy.patience = Duration::from_secs(3)));
+    assert!(matches!(status, WaitStatus::Exited(_, 130)), "{status:?}");
+    let fed = std::fs::read_to_string(folder.join("fed")).unwrap();
+    let fed: Vec<u32> = fed.lines().map(|line| line.trim().parse().unwrap()).collect();
+    let [at_4, at_6, at_11, at_12] = fed[..] else { panic!("{fed:?}") };
+    assert!(at_6 > at_4, "not fed though the way down went on: {fed:?}");
+    assert!(at_11 > at_6 && at_12 == at_11, "fed though it hung: {fed:?}");
+}
+
 /// A whole life: rc.init ends in several ways and is started again, orphans of
 /// all kinds are reaped and recorded, a signal asks for poweroff, rc.shutdown
 /// fails, and the machine (the namespace) goes down by PID 1's own last step.
 #[test]
 fn the_loop_never_uses_the_heap() {
     let folder = tempfile::tempdir().unwrap();
-    let program = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        fixed(path)
-    };
-    let state = folder.path().display();
+    let folder = folder.path();
+    let state = folder.display();
     let rc = program(
+        folder,
         "rc.init",
         &format!(
             "test -e {state}/second && {{ test -e {state}/third && kill -USR1 1; touch {state}/third; kill -9 $$; }}
@@ -87,37 +147,15 @@ fn the_loop_never_uses_the_heap() {
              sleep 0.7; exit 3\n"
         ),
     );
-    let shutdown =
-        program("rc.shutdown", &format!("echo $1 >{state}/action; kill -TERM 1; sleep 0.1; exit 1\n"));
-    let console = folder.path().join("console");
-    std::fs::write(&console, "").unwrap();
-    let reaped = folder.path().join("reaped");
-    let paths = Paths {
-        rc,
-        shutdown,
-        console: fixed(console),
-        marker: fixed(folder.path().join("shutdown")),
-        reaped: Box::leak(reaped.to_str().unwrap().into()),
-        watchdog: fixed(folder.path().join("watchdog")),
-    };
-    let cmdline = folder.path().join("cmdline");
-    std::fs::write(&cmdline, "lkinit.watchdog=1").unwrap();
-    let watchdog = folder.path().join("watchdog");
-    std::fs::write(&watchdog, "").unwrap();
-    let status = as_pid_1(|| {
-        let over = crate::mount::Mount::bind(&cmdline, "/proc/cmdline");
-        let Ok(()) = mount(&over) else { return 96 };
-        let Ok(mut init) = Init::new(paths) else { return 94 };
-        heap::forbid();
-        loop {
-            init.turn();
-        }
-    });
+    let text = format!("echo $1 >{state}/action; kill -TERM 1; sleep 0.1; exit 1\n");
+    let shutdown = program(folder, "rc.shutdown", &text);
+    let paths = paths(folder, rc, shutdown);
+    let status = as_pid_1(|| live(folder, paths, |_| ()));
     // poweroff in a namespace is SIGINT for its PID 1 (reboot(2)).
     assert!(matches!(status, WaitStatus::Exited(_, 130)), "{status:?}");
-    assert_eq!(std::fs::read_to_string(folder.path().join("action")).unwrap(), "poweroff\n");
-    assert!(std::fs::read(&watchdog).unwrap().len() >= 2, "the watchdog was not fed");
-    let records = reaped::records(&reaped).unwrap();
+    assert_eq!(std::fs::read_to_string(folder.join("action")).unwrap(), "poweroff\n");
+    assert!(std::fs::read(folder.join("watchdog")).unwrap().len() >= 2, "the watchdog was not fed");
+    let records = reaped::records(&folder.join("reaped")).unwrap();
     // The last step, too, ended the machine and not itself.
     assert!(records.iter().all(|record| record.status.code() != Some(heap::USED)), "{records:?}");
     assert!(records.len() >= 7, "{records:?}");

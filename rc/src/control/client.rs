@@ -2,9 +2,12 @@
 //! The asking side, without an event loop: `service` is up and gone in no time.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Answer, Request};
 
@@ -58,6 +61,13 @@ impl Client {
         let mut line = serde_json::to_string(request).map_err(|error| Failure::Broken(error.into()))?;
         line.push('\n');
         self.0.get_mut().write_all(line.as_bytes()).map_err(Failure::Broken)
+    }
+
+    /// Whether an answer, or the end of the supervisor, comes within so long.
+    pub fn is_answered(&self, patience: Duration) -> bool {
+        let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+        let mut fds = [PollFd::new(self.0.get_ref().as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::ZERO)) == Ok(1)
     }
 
     /// Waits for an answer, for so long at most.

@@ -339,6 +339,8 @@ impl Keeper {
 
     async fn end(&self, pid: i32, mut end: End) {
         let _ = init::sys::process::signal(pid, Signal::SIGTERM);
+        // One that was stopped sees no signal before it goes on.
+        let _ = init::sys::process::signal(pid, Signal::SIGCONT);
         if timeout(PATIENCE, &mut end).await.is_err() {
             warning!(
                 self.console,

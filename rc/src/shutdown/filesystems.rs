@@ -19,6 +19,7 @@ use init::{error, info, warning};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
+use super::sign_of_life;
 use crate::paths;
 
 /// Filesystems that hold nothing, and that other steps need to the end.
@@ -27,7 +28,7 @@ const KEEP: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
 /// How often a disk that takes its time is looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// So many looks without anything written, and the machine goes down without.
+/// So many looks without anything written or unmounted, and the machine goes down without.
 const STUCK: u32 = 3;
 
 /// Puts every filesystem away. A disk that takes nothing any more does not
@@ -54,16 +55,18 @@ pub(super) fn put_away(console: &Console) {
         put_all_away().iter().for_each(|line| warning!(console, "{line}"));
         return;
     }
-    let (mut unwritten, mut looks) = (u64::MAX, 0);
+    let mut looks = Looks::default();
     loop {
         match waiting.recv_timeout(LOOK) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
         let now = unwritten_kib(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
-        looks = if now < unwritten { 0 } else { looks + 1 };
-        unwritten = now;
-        if looks == STUCK {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines().count();
+        if looks.is_going_on(now, mounts) {
+            sign_of_life();
+        }
+        if looks.in_vain == STUCK {
             let seconds = LOOK.as_secs() * u64::from(STUCK);
             return error!(
                 console,
@@ -73,6 +76,30 @@ pub(super) fn put_away(console: &Console) {
         info!(console, "shutdown: still writing to disks: {now} KiB are left");
     }
     lines.lock().iter().flat_map(|lines| lines.iter()).for_each(|line| warning!(console, "{line}"));
+}
+
+/// What there was to be seen of a disk that takes its time.
+struct Looks {
+    unwritten: u64,
+    mounts: usize,
+    /// So many times nothing has become less.
+    in_vain: u32,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self { unwritten: u64::MAX, mounts: usize::MAX, in_vain: 0 }
+    }
+}
+
+impl Looks {
+    /// Whether there is less to write, or less that is mounted, than before.
+    fn is_going_on(&mut self, unwritten: u64, mounts: usize) -> bool {
+        let less = unwritten < self.unwritten || mounts < self.mounts;
+        self.in_vain = if less { 0 } else { self.in_vain + 1 };
+        (self.unwritten, self.mounts) = (unwritten, mounts);
+        less
+    }
 }
 
 /// What waits to be written: `Dirty` and `Writeback` of proc_meminfo(5).
@@ -150,6 +177,20 @@ fn read_only(point: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_disk_is_going_on_and_one_that_is_stuck_is_not() {
+        let mut looks = Looks::default();
+        for (unwritten, mounts) in [(500, 9), (400, 9), (400, 8), (450, 7)] {
+            assert!(looks.is_going_on(unwritten, mounts) && looks.in_vain == 0, "{unwritten} {mounts}");
+        }
+        for count in 1..=STUCK {
+            assert!(!looks.is_going_on(450, 7));
+            assert_eq!(looks.in_vain, count);
+        }
+        assert!(looks.is_going_on(449, 7));
+        assert_eq!(looks.in_vain, 0);
+    }
 
     #[test]
     fn what_is_not_written_yet() {

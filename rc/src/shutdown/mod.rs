@@ -6,6 +6,7 @@
 //! last step. Nothing sleeps: each wait ends with what it waits for.
 
 mod filesystems;
+mod one;
 mod processes;
 
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use init::cmdline::Cmdline;
 use init::console::{Console, PATIENCE};
@@ -24,8 +25,9 @@ use init::sys::process;
 use init::{error, info, warning};
 use nix::sys::signal::Signal;
 
-use crate::control::{Answer, Client, Request};
+use crate::control::{Answer, Client, Failure, Request};
 use crate::paths;
+use crate::process::{CGROUPS, leave_group};
 use crate::supervise::policy::duration;
 
 /// The most that services and then all other processes get to end, unless
@@ -34,6 +36,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What onshutdown containers may take beyond that: they save data.
 const ONSHUTDOWN: Duration = Duration::from_secs(80);
+
+/// How often it is shown that what takes its time goes on.
+const SIGN: Duration = Duration::from_secs(10);
 
 /// The word that says: this is the part that has left its caller behind.
 const DETACHED: &str = "--detached";
@@ -86,7 +91,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let _ = nix::unistd::setsid();
     // Out of whatever control group the caller is in: that is killed with the
     // caller's service.
-    let _ = fs::write("/sys/fs/cgroup/cgroup.procs", std::process::id().to_string());
+    leave_group(Path::new(CGROUPS));
     let cmdline = Cmdline::current().unwrap_or_default();
     let console = Arc::new(Console::open(&cmdline));
     info!(console, "shutdown: {action}");
@@ -111,6 +116,7 @@ fn detach(action: PowerAction) -> ExitCode {
 }
 
 fn shut_down(console: &Arc<Console>, cmdline: &Cmdline, action: PowerAction) -> ExitCode {
+    let _lock = one::alone(console, Path::new(paths::SHUTDOWN_LOCK));
     let begin = Instant::now();
     let limit = limit(cmdline, console);
     // PID 1 is not to start rc again.
@@ -121,9 +127,7 @@ fn shut_down(console: &Arc<Console>, cmdline: &Cmdline, action: PowerAction) -> 
         // PID 1 stops the watchdog, or that would start the machine again.
         let _ = process::signal(1, Signal::SIGHUP);
     }
-    let asked = Client::connect(Path::new(paths::CONTROL))
-        .and_then(|mut supervisor| supervisor.ask(&Request::Shutdown, Some(limit.total + ONSHUTDOWN)));
-    match asked {
+    match ask_supervisor(limit.total + ONSHUTDOWN) {
         Ok(Answer::Failed { reason }) => warning!(console, "shutdown: {reason}"),
         Ok(_) => {}
         Err(error) => warning!(console, "shutdown: {error}; services end with everything else"),
@@ -133,7 +137,9 @@ fn shut_down(console: &Arc<Console>, cmdline: &Cmdline, action: PowerAction) -> 
     let spared = if action == PowerAction::Noop { processes::ancestors() } else { Vec::new() };
     processes::end(console, limit.rest(supervised), &spared);
     let ended = begin.elapsed();
+    sign_of_life();
     filesystems::put_away(console);
+    sign_of_life();
     let done = begin.elapsed();
     info!(
         console,
@@ -151,6 +157,29 @@ fn shut_down(console: &Arc<Console>, cmdline: &Cmdline, action: PowerAction) -> 
             ExitCode::FAILURE
         }
     }
+}
+
+/// Has the supervisor do its part. It has limits of its own: within them this
+/// goes on.
+fn ask_supervisor(patience: Duration) -> Result<Answer, Failure> {
+    let end = Instant::now() + patience;
+    let mut supervisor = Client::connect(Path::new(paths::CONTROL))?;
+    supervisor.send(&Request::Shutdown)?;
+    loop {
+        sign_of_life();
+        let left = end.saturating_duration_since(Instant::now());
+        if supervisor.is_answered(left.min(SIGN)) || left.is_zero() {
+            return supervisor.receive(Some(PATIENCE));
+        }
+    }
+}
+
+/// Shows PID 1 that the way down goes on: it looks at the time of this file,
+/// and has the watchdog reset a machine whose shutdown hangs.
+fn sign_of_life() {
+    let marker = fs::OpenOptions::new().write(true).open(paths::SHUTDOWN);
+    // A file that cannot be written has been told of.
+    let _ = marker.and_then(|marker| marker.set_modified(SystemTime::now()));
 }
 
 /// Gives serial lines a moment to send what was said last: reboot(2) does not

@@ -12,6 +12,7 @@ use init::warning;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use super::{SIGN, one, sign_of_life};
 use crate::process::{Stat, is_deaf};
 
 /// How long the kernel may take to end what was killed.
@@ -52,7 +53,7 @@ pub(super) fn ancestors() -> Vec<i32> {
 }
 
 fn signal_all(signal: Signal, spared: &[i32]) -> io::Result<()> {
-    if spared.is_empty() {
+    if spared.is_empty() && !one::is_there_another() {
         // One call, so that none that is just being forked gets away.
         return process::signal_all(signal).map(drop);
     }
@@ -91,7 +92,8 @@ fn wait(limit: Duration, spared: &[i32], asked: bool) -> Vec<i32> {
         let watched: Vec<OwnedFd> = left.iter().take(WATCHED).filter_map(open).collect();
         let mut fds: Vec<PollFd<'_>> =
             watched.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-        let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX).max(1);
+        sign_of_life();
+        let millis = i32::try_from(patience.min(SIGN).as_millis()).unwrap_or(i32::MAX).max(1);
         if !fds.is_empty() {
             let _ = poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::ZERO));
         }
@@ -99,14 +101,15 @@ fn wait(limit: Duration, spared: &[i32], asked: bool) -> Vec<i32> {
 }
 
 /// Processes of user space that run, without PID 1, this one and those that
-/// are spared.
+/// are spared; another shutdown is one of them.
 fn processes(spared: &[i32]) -> Vec<i32> {
     let own = std::process::id().cast_signed();
     let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let alive =
         |pid: &i32| Stat::read(*pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X') && stat.parent != 2);
-    pids.filter(|pid| !matches!(pid, 1 | 2) && *pid != own && !spared.contains(pid)).filter(alive).collect()
+    let spared = |pid: &i32| matches!(pid, 1 | 2) || *pid == own || spared.contains(pid);
+    pids.filter(|pid| !spared(pid)).filter(alive).filter(|pid| !one::is_another(*pid)).collect()
 }
 
 fn name(pid: i32) -> String {

@@ -140,6 +140,22 @@ fn a_way_down_that_does_not_end_is_hopeless() {
 }
 
 #[test]
+fn a_way_down_that_goes_on_is_not_hopeless() {
+    let mut policy = leaving(libc::SIGUSR1);
+    let mut now = at(0);
+    for _ in 0..10 {
+        now += DOWN_PATIENCE - at(1);
+        assert_eq!(policy.hopeless(now), None, "{now:?}");
+        policy.sign_of_life(now);
+    }
+    assert_eq!(policy.hopeless(now + DOWN_PATIENCE), Some(Hopeless::Shutdown));
+    // A file that is touched while nobody has asked for anything means nothing.
+    let mut policy = running();
+    policy.sign_of_life(at(7));
+    assert!(!policy.is_leaving());
+}
+
+#[test]
 fn somebody_elses_child_changes_nothing() {
     let mut policy = running();
     assert_eq!(policy.step(Event::Ended(4711, 9), at(1)), Decision::default());

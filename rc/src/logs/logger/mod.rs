@@ -30,7 +30,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::record::{self, Record, Stream as Which};
 use super::{EXTERNAL, PID, SOCKET};
-use crate::process::Identity;
+use crate::process::{CGROUPS, Identity, leave_group};
 use requests::Requests;
 use stream::{Stream, Turn};
 
@@ -66,7 +66,7 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         _ => {
             let console = Console::open(&Cmdline::current().unwrap_or_default());
             // Whoever started it may be in a control group that ends before this does.
-            let _ = fs::write("/sys/fs/cgroup/cgroup.procs", std::process::id().to_string());
+            leave_group(Path::new(CGROUPS));
             (PathBuf::from(record::FOLDER), PathBuf::from(EXTERNAL), Ok(console))
         }
     };
