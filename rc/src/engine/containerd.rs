@@ -4,11 +4,13 @@
 //! A container is a record with a spec, no image and no snapshot; its task
 //! has no root filesystem mounts, as the bundle's own is mounted already.
 
+mod remains;
+mod words;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use containerd_client::services::v1::containers_client::ContainersClient;
@@ -22,18 +24,17 @@ use containerd_client::services::v1::{
 use containerd_client::types::v1::Status as TaskStatus;
 use hyper_util::rt::TokioIo;
 use nix::libc::SIGKILL;
-use nix::sys::signal::Signal;
 use prost::Message as _;
 use prost_types::Any;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
-use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use super::{Answer, Engine, Error, Exec, Exit, Found, Id, Job, Task, TaskState, direct};
-use crate::process::{self, Identity};
+use crate::process::Identity;
 use crate::reaper::Reaper;
+use words::{in_the_way, refused, scoped, signal_process, state, unavailable};
 
 /// LinuxKit's socket, and containerd's own default.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
@@ -41,11 +42,6 @@ pub const SOCKET: &str = "/run/containerd/containerd.sock";
 /// Where the runc shim keeps the runtime's state, a folder a namespace: its
 /// default, as the option `root` is not set.
 const RUNTIME_STATE: &str = "/run/containerd/runc";
-
-/// Where containerd keeps the bundles of its tasks, a folder a namespace, and
-/// what belongs to them.
-const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task";
-const WORK: &str = "/var/lib/containerd/io.containerd.runtime.v2.task";
 
 const NAME: &str = "containerd";
 const RUNTIME: &str = "io.containerd.runc.v2";
@@ -324,58 +320,6 @@ impl Containerd {
             },
         }
     }
-
-    /// Removes what containerd has forgotten of a container that is deleted.
-    ///
-    /// It gives up after a few seconds when it clears up behind a shim that
-    /// died, or when whoever asked for a task has died meanwhile. What is left
-    /// then, perhaps with a process in it, is in the way of the next task of
-    /// that name for ever.
-    async fn sweep(&self, id: &Id) {
-        let below = |folder: &str| Path::new(folder).join(&id.namespace).join(&id.name);
-        let (bundle, runtime) = (below(BUNDLES), below(RUNTIME_STATE));
-        if bundle.exists() {
-            let shim = |words: &[&[u8]]| {
-                let has = |option: &str, value: &str| {
-                    words.windows(2).any(|pair| *pair == [option.as_bytes(), value.as_bytes()])
-                };
-                has("-namespace", &id.namespace) && has("-id", &id.name)
-            };
-            for shim in process::find(shim) {
-                let _ = init::sys::process::signal(shim.pid, Signal::SIGKILL);
-                let _ = process::gone(shim).await;
-            }
-        }
-        if runtime.exists()
-            && let (Some(program), Some(reaper)) = (direct::find_runtime(), &self.reaper)
-        {
-            let mut command = Command::new(program);
-            command.arg("--root").arg(Path::new(RUNTIME_STATE).join(&id.namespace));
-            command.args(["delete", "--force", &id.name]);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            // If it fails, the next start will say what is in the way.
-            let _ = reaper.run(&mut command).await;
-        }
-        for folder in [bundle, below(WORK)] {
-            // It is not there, unless something went wrong before.
-            let _ = fs::remove_dir_all(folder);
-        }
-    }
-
-    /// Sees to it that a container's first process is gone.
-    async fn end_process(&self, id: &Id) {
-        let process = self.processes.borrow().get(id).copied();
-        if let Some(identity) = process.filter(|identity| identity.is_alive()) {
-            let _ = init::sys::process::signal(identity.pid, Signal::SIGKILL);
-            let _ = process::gone(identity).await;
-        }
-    }
-}
-
-/// Whether a start failed because of something that is there already.
-fn in_the_way(status: &Status) -> bool {
-    // The second is what it says of a bundle's folder that it has forgotten.
-    status.code() == Code::AlreadyExists || status.message().contains("file exists")
 }
 
 /// What there is to be seen of a task.
@@ -383,69 +327,4 @@ enum Sight {
     Running,
     Ended(Exit),
     Nothing,
-}
-
-/// How far a task has come, in the engine's words.
-fn state(status: TaskStatus) -> TaskState {
-    match status {
-        TaskStatus::Created => TaskState::Created,
-        TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing => TaskState::Running,
-        TaskStatus::Stopped | TaskStatus::Unknown => TaskState::Ended,
-    }
-}
-
-fn signal_process(id: &Id, identity: Identity, number: i32) -> Result<(), Error> {
-    let gone = |reason: String, missing| Error::Refused {
-        engine: NAME,
-        step: "signal",
-        id: id.clone(),
-        missing,
-        reason,
-    };
-    if !identity.is_alive() {
-        return Err(gone("its process has ended".to_owned(), true));
-    }
-    let signal = Signal::try_from(number).map_err(|_| gone(format!("there is no signal {number}"), false))?;
-    init::sys::process::signal(identity.pid, signal).map_err(|error| gone(error.to_string(), false))
-}
-
-/// A request in the namespace of a container.
-fn scoped<T>(message: T, id: &Id) -> Result<Request<T>, Error> {
-    let namespace = MetadataValue::try_from(&id.namespace).map_err(|error| Error::Refused {
-        engine: NAME,
-        step: "name the namespace of",
-        id: id.clone(),
-        missing: false,
-        reason: error.to_string(),
-    })?;
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("containerd-namespace", namespace);
-    Ok(request)
-}
-
-fn refused(step: &'static str, id: &Id, status: &Status) -> Error {
-    match status.code() {
-        // What a connection says that broke under a call, or was never made.
-        Code::Unavailable => unavailable(status.clone()),
-        Code::Unknown if status.message().contains("transport error") => unavailable(status.clone()),
-        code => Error::Refused {
-            engine: NAME,
-            step,
-            id: id.clone(),
-            missing: code == Code::NotFound,
-            reason: status.message().to_owned(),
-        },
-    }
-}
-
-fn unavailable(status: Status) -> Error {
-    // The system's own words are the innermost source; the layers above say
-    // them again.
-    let mut reason = status.message().to_owned();
-    let mut source = std::error::Error::source(&status);
-    while let Some(error) = source {
-        reason = error.to_string();
-        source = error.source();
-    }
-    Error::Unavailable { engine: NAME, reason }
 }

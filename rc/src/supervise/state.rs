@@ -6,132 +6,16 @@
 //! tested in no time. Times are durations since boot. What happens for every
 //! event in every phase is in docs/supervision.md, made from this code.
 
+mod next;
+mod words;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Policy, Restart, TakeDown};
+use super::policy::{Policy, Restart};
 use crate::engine::Exit;
-
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// Somebody wants the service up.
-    Start,
-    /// Somebody wants it down.
-    Stop,
-    /// The machine goes down: it is to be stopped in its turn.
-    Retire,
-    /// Somebody wants it stopped, if it is up, and started.
-    Restart,
-    /// An rc that takes over has looked for it; whatever the one before it had
-    /// begun to do is not under way any more.
-    Found(Left),
-    /// It is its turn: nothing that is to come before it is still to come.
-    Released,
-    /// Its process runs.
-    Launched,
-    /// It could not be started; what was made for it is gone again.
-    LaunchFailed,
-    /// It does what `lkinit.ready` asks for.
-    Ready,
-    /// A health check went well.
-    Sound,
-    /// A health check went wrong.
-    Unsound,
-    /// Its process has ended.
-    Exited(Exit),
-    /// What its process left is gone.
-    Cleaned,
-    /// Time has passed.
-    Timer,
-}
-
-/// What an rc that takes over finds of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
-    /// Its process runs.
-    Running,
-    /// It does not; how it ended, as far as anybody knows.
-    Ended(Exit),
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Send `Released` when it is its turn.
-    AwaitTurn,
-    /// Prepare the bundle, make the container, start it: ends with
-    /// `Launched` or `LaunchFailed`.
-    Launch,
-    /// Find out when it is ready: ends with `Ready`, or by `EndProbe`.
-    AwaitReady,
-    /// Check its health again and again: `Sound`, `Unsound`, until `EndProbe`.
-    WatchHealth,
-    /// Ask no more whether it is ready or sound.
-    EndProbe,
-    /// Ask the process to end.
-    AskToEnd,
-    /// Kill everything in the container.
-    Kill,
-    /// Remove the container and what it mounted: ends with `Cleaned`.
-    Clean,
-    /// Send `Timer` at this time.
-    WakeAt(Duration),
-    /// Take the machine down: it cannot be without this service.
-    TakeDown(TakeDown),
-}
-
-/// Where a service is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Phase {
-    /// Nothing runs and nothing will by itself.
-    Down(Why),
-    /// It is to be started when what it comes after has come.
-    Held,
-    /// It has failed and will be started again at this time.
-    BackingOff(Duration),
-    /// It is being started.
-    Starting,
-    /// It runs and is not ready yet; at this time it has failed.
-    Readying(Option<Duration>),
-    /// It runs and is ready.
-    Up,
-    /// It runs, and its last health checks went wrong, so many in a row.
-    Unhealthy(u32),
-    /// It runs and is to be stopped when those that come after it are down.
-    Leaving,
-    /// It has been asked to end, and is killed at this time; `None`: it has been killed.
-    Stopping(Cause, Option<Duration>),
-    /// Its process has ended and what it left is being removed.
-    Cleaning,
-}
-
-/// Why a service is down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Why {
-    /// It was never started.
-    New,
-    /// Somebody stopped it.
-    Asked,
-    /// It ended well, and its policy lets it rest.
-    Ended,
-    /// It failed, and its policy is not to start it again.
-    Failed,
-    /// It failed too often.
-    GaveUp,
-}
-
-/// Why a service is being stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cause {
-    /// Somebody wants it down, or down and up again.
-    Asked,
-    /// It was not ready in time.
-    NotReady,
-    /// Its health checks went wrong too often.
-    Unhealthy,
-}
+pub use words::{Cause, Effect, Event, Left, Phase, Why};
 
 /// A service's life so far. It is kept in a file (see `memory.rs`), so that
 /// an rc that takes over goes on where the one before it was.
@@ -198,6 +82,11 @@ impl Machine {
             }
             Phase::Down(_) | Phase::Held | Phase::BackingOff(_) | Phase::Starting | Phase::Cleaning => false,
         }
+    }
+
+    /// Whether it is wanted up and its last run was a failure.
+    pub fn has_failed(&self) -> bool {
+        self.wanted && self.failed
     }
 
     /// Takes one event.
@@ -337,14 +226,8 @@ impl Machine {
         match self.phase {
             Phase::Held => self.launch(),
             Phase::Leaving => self.end(policy, Cause::Asked, now),
-            Phase::Down(_)
-            | Phase::BackingOff(_)
-            | Phase::Starting
-            | Phase::Readying(_)
-            | Phase::Up
-            | Phase::Unhealthy(_)
-            | Phase::Stopping(..)
-            | Phase::Cleaning => Vec::new(),
+            // It waits no more: somebody has said something else.
+            _ => Vec::new(),
         }
     }
 
@@ -384,18 +267,12 @@ impl Machine {
 
     fn unsound(&mut self, policy: &Policy, now: Duration) -> Vec<Effect> {
         let Some(health) = &policy.health else { return Vec::new() };
-        let failed = match self.phase {
-            Phase::Up => 1,
-            Phase::Unhealthy(failed) => failed.saturating_add(1),
-            Phase::Down(_)
-            | Phase::Held
-            | Phase::BackingOff(_)
-            | Phase::Starting
-            | Phase::Readying(_)
-            | Phase::Leaving
-            | Phase::Stopping(..)
-            | Phase::Cleaning => return Vec::new(),
+        let before = match self.phase {
+            Phase::Up => 0,
+            Phase::Unhealthy(before) => before,
+            _ => return Vec::new(),
         };
+        let failed = before.saturating_add(1);
         // Without a restart there would be less than an unhealthy service.
         if failed >= health.retries && policy.restart != Restart::No {
             return self.end(policy, Cause::Unhealthy, now);
@@ -438,113 +315,8 @@ impl Machine {
                 vec![Effect::Kill]
             }
             // Too early, or of a phase that is over.
-            Phase::Down(_)
-            | Phase::Held
-            | Phase::BackingOff(_)
-            | Phase::Starting
-            | Phase::Readying(_)
-            | Phase::Up
-            | Phase::Unhealthy(_)
-            | Phase::Leaving
-            | Phase::Stopping(..)
-            | Phase::Cleaning => Vec::new(),
+            _ => Vec::new(),
         }
-    }
-
-    /// What follows when nothing is left of the last run, or of a start that
-    /// failed: then it never `ran`.
-    fn decide(&mut self, policy: &Policy, ran: bool, now: Duration) -> Vec<Effect> {
-        if !self.wanted {
-            self.phase = Phase::Down(Why::Asked);
-            return Vec::new();
-        }
-        if std::mem::take(&mut self.again) {
-            self.forgive();
-            return self.begin(policy);
-        }
-        let again = match policy.restart {
-            Restart::No => false,
-            Restart::OnFailure => self.failed,
-            Restart::Always => true,
-        };
-        if !again {
-            return self.rest(policy, if self.failed { Why::Failed } else { Why::Ended });
-        }
-        if let Some((most, window)) = policy.most_restarts() {
-            self.recent.retain(|at| now.saturating_sub(*at) < window);
-            if self.recent.len() >= most {
-                return self.rest(policy, Why::GaveUp);
-            }
-            self.recent.push(now);
-        }
-        self.restarts = self.restarts.saturating_add(1);
-        // The pause counts from the end of the last run, not of its removal.
-        self.pause = self.pause.max(self.next_pause(policy, ran));
-        let until = self.ended_at.saturating_add(self.pause);
-        if until <= now {
-            return self.begin(policy);
-        }
-        self.phase = Phase::BackingOff(until);
-        vec![Effect::WakeAt(until)]
-    }
-
-    /// The pause by the count of failures, and up to a quarter more of it.
-    fn next_pause(&mut self, policy: &Policy, ran: bool) -> Duration {
-        let base = policy.delay(self.failures, ran);
-        // Marsaglia's xorshift with 32 bits (Journal of Statistical Software 8/14).
-        self.seed ^= self.seed << 13;
-        self.seed ^= self.seed >> 17;
-        self.seed ^= self.seed << 5;
-        let jitter = base.mul_f64(f64::from(self.seed) / f64::from(u32::MAX) / 4.0);
-        base.saturating_add(jitter).min(policy.delay_ceiling)
-    }
-
-    /// It is down for good, and perhaps the machine with it.
-    fn rest(&mut self, policy: &Policy, why: Why) -> Vec<Effect> {
-        self.phase = Phase::Down(why);
-        match (why, policy.critical) {
-            (Why::Failed | Why::GaveUp, Some(how)) => vec![Effect::TakeDown(how)],
-            (Why::New | Why::Asked | Why::Ended | Why::Failed | Why::GaveUp, _) => Vec::new(),
-        }
-    }
-
-    fn forgive(&mut self) {
-        self.failures = 0;
-        self.pause = Duration::ZERO;
-    }
-
-    /// The next start, in its turn.
-    fn begin(&mut self, policy: &Policy) -> Vec<Effect> {
-        if policy.after.is_empty() {
-            return self.launch();
-        }
-        self.phase = Phase::Held;
-        vec![Effect::AwaitTurn]
-    }
-
-    fn launch(&mut self) -> Vec<Effect> {
-        self.phase = Phase::Starting;
-        vec![Effect::Launch]
-    }
-
-    fn readying(&mut self, policy: &Policy, now: Duration) -> Vec<Effect> {
-        if policy.ready.is_started() {
-            return self.up(policy);
-        }
-        let until = policy.ready_timeout.map(|limit| now.saturating_add(limit));
-        self.phase = Phase::Readying(until);
-        [Effect::AwaitReady].into_iter().chain(until.map(Effect::WakeAt)).collect()
-    }
-
-    fn up(&mut self, policy: &Policy) -> Vec<Effect> {
-        self.phase = Phase::Up;
-        policy.health.iter().map(|_| Effect::WatchHealth).collect()
-    }
-
-    fn end(&mut self, policy: &Policy, cause: Cause, now: Duration) -> Vec<Effect> {
-        let kill_at = now.saturating_add(policy.stop_timeout);
-        self.phase = Phase::Stopping(cause, Some(kill_at));
-        vec![Effect::EndProbe, Effect::AskToEnd, Effect::WakeAt(kill_at)]
     }
 }
 

@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::supervise::policy::Health;
+use crate::supervise::policy::{Health, TakeDown};
 use crate::supervise::probe::Probe;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What containerd leaves behind when it, a shim or whoever asked died.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use super::{Containerd, RUNTIME_STATE};
+use crate::engine::{Id, direct};
+use crate::process;
+
+/// Where containerd keeps the bundles of its tasks, a folder a namespace, and
+/// what belongs to them.
+const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task";
+const WORK: &str = "/var/lib/containerd/io.containerd.runtime.v2.task";
+
+impl Containerd {
+    /// Removes what containerd has forgotten of a container that is deleted.
+    ///
+    /// It gives up after a few seconds when it clears up behind a shim that
+    /// died, or when whoever asked for a task has died meanwhile. What is left
+    /// then, perhaps with a process in it, is in the way of the next task of
+    /// that name for ever.
+    pub(super) async fn sweep(&self, id: &Id) {
+        let below = |folder: &str| Path::new(folder).join(&id.namespace).join(&id.name);
+        let (bundle, runtime) = (below(BUNDLES), below(RUNTIME_STATE));
+        if bundle.exists() {
+            let shim = |words: &[&[u8]]| {
+                let has = |option: &str, value: &str| {
+                    words.windows(2).any(|pair| *pair == [option.as_bytes(), value.as_bytes()])
+                };
+                has("-namespace", &id.namespace) && has("-id", &id.name)
+            };
+            for shim in process::find(shim) {
+                let _ = init::sys::process::signal(shim.pid, Signal::SIGKILL);
+                let _ = process::gone(shim).await;
+            }
+        }
+        if runtime.exists()
+            && let (Some(program), Some(reaper)) = (direct::find_runtime(), &self.reaper)
+        {
+            let mut command = Command::new(program);
+            command.arg("--root").arg(Path::new(RUNTIME_STATE).join(&id.namespace));
+            command.args(["delete", "--force", &id.name]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            // If it fails, the next start will say what is in the way.
+            let _ = reaper.run(&mut command).await;
+        }
+        for folder in [bundle, below(WORK)] {
+            // It is not there, unless something went wrong before.
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+
+    /// Sees to it that a container's first process is gone.
+    pub(super) async fn end_process(&self, id: &Id) {
+        let process = self.processes.borrow().get(id).copied();
+        if let Some(identity) = process.filter(|identity| identity.is_alive()) {
+            let _ = init::sys::process::signal(identity.pid, Signal::SIGKILL);
+            let _ = process::gone(identity).await;
+        }
+    }
+}
