@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a bundle to a running process, in the order of docs/bundles.md.
 
+use std::rc::Rc;
+use std::time::Duration;
+
 use init::mountinfo::MountTable;
+use init::sys::clock::since_boot;
 
 use crate::bundle::{Bundle, Error as BundleError, Prepared, Stage};
 use crate::engine::{Engine, Error as EngineError, Id, Job, Task};
@@ -19,6 +23,14 @@ pub enum Error {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The engine has not done it in time.
+    #[error("{engine} has not started it within {:.0}s", time.as_secs_f32())]
+    Late {
+        /// Which.
+        engine: &'static str,
+        /// How long it was waited for.
+        time: Duration,
+    },
     /// The pipes that it prints into.
     #[error("cannot make {} for its output: {source}", path.display())]
     Log {
@@ -46,12 +58,33 @@ impl Error {
 pub struct Started {
     /// Its first process, in the root pid namespace.
     pub pid: u32,
-    /// Where its output goes.
+    /// What it prints. To be kept until its end is known and its output is
+    /// settled.
+    pub output: Output,
+}
+
+/// What a container prints in one of its lives.
+#[derive(Debug)]
+pub struct Output {
+    /// Where it goes.
     pub logs: Logs,
     /// Where in the files it begins.
     pub marks: Marks,
-    /// To be kept until its end is known and its output is settled.
-    pub outlets: Outlets,
+    /// The way there.
+    _outlets: Option<Outlets>,
+}
+
+impl Output {
+    /// What comes into a log from now on.
+    pub fn begin(logs: &Logs) -> Self {
+        Self { logs: logs.clone(), marks: logs.mark(), _outlets: None }
+    }
+
+    /// The output of a container that an rc before this one has started: where
+    /// it begins is not known, so it is all that is kept.
+    pub fn of_earlier(logs: Logs) -> Self {
+        Self { logs, marks: Marks::default(), _outlets: None }
+    }
 }
 
 /// The id of a bundle's container.
@@ -73,10 +106,17 @@ pub fn log_limits(system: &System, bundle: &Bundle) -> (Limits, Vec<String>) {
 /// what an earlier start of it has written stays.
 ///
 /// # Errors
-/// The first step that fails.
-pub async fn launch(system: &System, engine: &dyn Engine, bundle: &Bundle) -> Result<Started, Error> {
+/// The first step that fails, or [`Error::Late`] when `late` comes to its end
+/// and the engine has not started it.
+pub async fn launch(
+    system: &System,
+    engine: &Rc<dyn Engine>,
+    bundle: &Bundle,
+    late: impl Future<Output = ()>,
+) -> Result<Started, Error> {
     let id = id(bundle);
     let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
+    let begin = since_boot();
     let marks = logs.mark();
     let outlets = system.logger.open(&logs, log_limits(system, bundle).0);
     let outlets = outlets.map_err(|(path, source)| Error::Log { path, source })?;
@@ -84,14 +124,17 @@ pub async fn launch(system: &System, engine: &dyn Engine, bundle: &Bundle) -> Re
     timeline.follow(&lane);
     timeline.begin(&lane, "prepare");
     let prepared = noted(timeline, &lane, "prepare", prepare(system, bundle))?;
-    let mut result = run(system, engine, bundle, &id, &outlets).await;
-    if let Err(Error::Engine(EngineError::Unavailable { .. })) = result
-        && let Some(pid) = after_outage(system, engine, bundle.stage, &id).await
-    {
-        result = Ok(pid);
-    }
+    let result = tokio::select! {
+        result = run(system, engine.as_ref(), bundle, &id, &outlets) => result,
+        () = late => {
+            // The engine may still do it, some time.
+            ["create", "start"].iter().for_each(|step| timeline.fail(&lane, step, "not in time"));
+            system.remove_later(engine.clone(), id);
+            Err(Error::Late { engine: engine.name(), time: since_boot().saturating_sub(begin) })
+        }
+    };
     match result {
-        Ok(pid) => Ok(Started { pid, logs, marks, outlets }),
+        Ok(pid) => Ok(Started { pid, output: Output { logs, marks, _outlets: Some(outlets) } }),
         Err(error) => {
             if !bundle.namespace_binds().is_empty()
                 && let Ok(mounts) = MountTable::read()
@@ -143,7 +186,25 @@ async fn after_outage(system: &System, engine: &dyn Engine, stage: Stage, id: &I
     }
 }
 
+/// Has the engine make and start the container, also if it goes away meanwhile.
 async fn run(
+    system: &System,
+    engine: &dyn Engine,
+    bundle: &Bundle,
+    id: &Id,
+    outlets: &Outlets,
+) -> Result<u32, Error> {
+    system.leftovers.clear(engine, id).await?;
+    let result = run_once(system, engine, bundle, id, outlets).await;
+    if let Err(Error::Engine(EngineError::Unavailable { .. })) = result
+        && let Some(pid) = after_outage(system, engine, bundle.stage, id).await
+    {
+        return Ok(pid);
+    }
+    result
+}
+
+async fn run_once(
     system: &System,
     engine: &dyn Engine,
     bundle: &Bundle,

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::bundle::{self, Bundle, Stage, volumes};
 use crate::engine::{Engine, Error, Exit, Id, TaskState};
-use crate::launch::{self, Started};
+use crate::launch::{self, Output, Started};
 use crate::linger::watched;
 use crate::logs::Logs;
 use crate::supervise::policy::{OnFailure, Once};
@@ -24,8 +24,9 @@ use crate::system::{ENGINE_AWAY, System};
 use crate::timeline::BOOT;
 use crate::{logs, shell};
 
-/// How many of a failed container's last lines are shown with the failure.
-const LAST_LINES: usize = 5;
+/// How long what runs containers may take, on the way down, to tell which there
+/// are. One that does not answer then cannot be waited for.
+const ANSWERED: Duration = Duration::from_secs(10);
 
 /// Mounts the image's volumes.
 pub fn mount_volumes(system: &System) {
@@ -106,7 +107,15 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) -> Endings {
     let cleaning = format!("{stage}: old containers");
     timeline.follow(BOOT);
     timeline.begin(BOOT, &cleaning);
-    let cut_short = clean_up(system, engine.as_ref(), stage).await;
+    let limit = if stage == Stage::Onshutdown { ANSWERED } else { Duration::MAX };
+    let waiting = format!("{stage}: {} still does not answer", engine.name());
+    let cleaned = watched(console, &waiting, None, clean_up(system, engine.as_ref(), stage));
+    let Ok(cut_short) = timeout(limit, cleaned).await else {
+        let (name, seconds) = (engine.name(), limit.as_secs());
+        timeline.fail(BOOT, &cleaning, "no answer");
+        error!(console, "{stage}: {name} has not answered for {seconds}s; none of its containers is run");
+        return Endings::default();
+    };
     timeline.end(BOOT, &cleaning);
     timeline.lead(BOOT);
     let mut endings = Vec::new();
@@ -208,11 +217,12 @@ async fn run_one(
         None
     } else {
         progress.mark(&started_mark);
-        let launch = launch::launch(system, engine.as_ref(), &bundle);
+        let launch = launch::launch(system, engine, &bundle, sleep(once.start_timeout));
         match watched(console, &format!("{label}: still starting"), None, launch).await {
             Ok(started) => Some(started),
             Err(error) => {
-                error!(console, "{label}: failed to start: {}; {}", error.after(&label), once.on_failure);
+                let next = once.on_failure.next(bundle.stage);
+                error!(console, "{label}: failed to start: {}; {next}", error.after(&label));
                 progress.mark(&ended_mark);
                 timeline.lead(&label);
                 system.logger.finish(&Logs::of(bundle.stage, &bundle.name, &system.cmdline)).await;
@@ -262,7 +272,8 @@ async fn run_one(
         let ending = end(system.clone(), engine.clone(), bundle, started, (None, over));
         return Some(Ending { lane: label, task: tokio::task::spawn_local(ending), later });
     };
-    let failure = format!("{failure} after {:.3}s; {}", took.as_secs_f32(), once.on_failure);
+    let next = once.on_failure.next(bundle.stage);
+    let failure = format!("{failure} after {:.3}s; {next}", took.as_secs_f32());
     let ending = end(system.clone(), engine.clone(), bundle, started, (Some(failure), false));
     if once.on_failure != OnFailure::Continue || system.shells.on_failure() {
         // Its output first, and no other container's beside the shell.
@@ -312,12 +323,11 @@ async fn end(
     let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
     system.logger.finish(&logs).await;
     // All of it, if an rc before this one has started it.
-    let marks = started.map(|Started { marks, .. }| marks).unwrap_or_default();
-    logs.show(&marks, &bundle.name, console);
-    let Some(failure) = failure else { return };
-    let lines = logs.last_lines(&marks, LAST_LINES).join(" | ");
-    let told = format!("; last output: {lines:?}; log: {}", logs.stderr.display());
-    error!(console, "{label}: failed: {failure}{told}");
+    let output = started.map_or_else(|| Output::of_earlier(logs), |started| started.output);
+    output.logs.show(&output.marks, &bundle.name, console);
+    if let Some(failure) = failure {
+        error!(console, "{label}: failed: {failure}{}", output.logs.ending(&output.marks));
+    }
 }
 
 /// Removes a container that has ended.

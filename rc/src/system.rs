@@ -17,9 +17,11 @@ use crate::engine::containerd::{Containerd, SOCKET};
 use crate::engine::daemon::{Daemon, PROGRAM};
 use crate::engine::direct::{self, Direct};
 use crate::engine::runtime_config::{RUNTIME_CONFIG, RuntimeConfig};
-use crate::engine::{Engine, Error};
+use crate::engine::{Engine, Error, Id};
+use crate::leftovers::Leftovers;
 use crate::logs::Logger;
 use crate::logs::settings::Limits;
+use crate::paths;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
 use crate::shell::Shells;
@@ -122,6 +124,10 @@ pub struct System {
     pub timeline: Timeline,
     /// The image's containers: `/containers`.
     pub containers: PathBuf,
+    /// What is remembered of each service: a folder below `/run/lkinit`.
+    pub services: PathBuf,
+    /// Containers that are still to be removed.
+    pub leftovers: Leftovers,
     /// Where the boot stops for a person; nowhere but in rc.init.
     pub shells: Shells,
     /// Where the output of containers goes.
@@ -204,7 +210,9 @@ impl System {
             reaper,
             progress,
             timeline: Timeline::forgetful(),
-            containers: PathBuf::from(crate::paths::CONTAINERS),
+            containers: PathBuf::from(paths::CONTAINERS),
+            services: PathBuf::from(paths::SERVICES),
+            leftovers: Leftovers::default(),
             shells: Shells::default(),
             logger,
             daemon: None,
@@ -255,6 +263,30 @@ impl System {
         // The end of the daemon is noticed a moment after its connections break.
         sleep(CONNECTION_LOST).await;
         self.engine_ready(stage).await
+    }
+
+    /// Has a container removed that could not be removed in time, or whose
+    /// start was given up: as soon as the engine does so. None of its name is
+    /// made before that.
+    pub fn remove_later(&self, engine: Rc<dyn Engine>, id: Id) {
+        self.leftovers.add(id.clone());
+        let (leftovers, console) = (self.leftovers.clone(), self.console.clone());
+        let daemon = self.daemon.clone().filter(|_| engine.name() == self.containerd.name());
+        tokio::task::spawn_local(async move {
+            loop {
+                match leftovers.clear(engine.as_ref(), &id).await {
+                    Ok(()) => return,
+                    Err(Error::Unavailable { .. }) => {
+                        sleep(ENGINE_AWAY).await;
+                        if let Some(daemon) = &daemon {
+                            let _ = daemon.ready().await;
+                        }
+                    }
+                    // It is tried again before the next start.
+                    Err(error) => return warning!(console, "cannot remove what is left of {id}: {error}"),
+                }
+            }
+        });
     }
 
     /// The namespace of a stage's containers.

@@ -62,6 +62,8 @@ pub struct Left {
     pub zombies: usize,
     /// Names of services that have one.
     pub shims: BTreeSet<String>,
+    /// Those of rc, but for logs: it keeps the files open that a service's
+    /// output began in, one of which may not have been there at its first start.
     pub descriptors: usize,
     pub mounts: Vec<String>,
     pub groups: Vec<String>,
@@ -82,7 +84,7 @@ for shim in $(grep -l '^containerd-shim' /proc/[0-9]*/comm 2>/dev/null); do
     echo shim ${shim#/proc/} $(tr '\0' ' ' <$shim/cmdline)
 done
 ls -l /proc/[0-9]*/exe 2>/dev/null | grep -E '/(runc|crun)$' | sed 's/^/program /'
-ls /proc/$rc/fd | sed 's/^/fd /'
+ls -l /proc/$rc/fd | sed -n 's/^.* -> /fd /p' | grep -v '^fd /var/log/'
 sed 's/^/mount /' /proc/self/mountinfo
 find /sys/fs/cgroup -type d | sed 's/^/group /'
 ip -o link | sed 's/^/link /'

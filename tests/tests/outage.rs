@@ -95,6 +95,91 @@ fn containerd_that_hangs_or_is_away_harms_no_service() -> Result<()> {
     })
 }
 
+const HANGS: &str = "
+services:
+  - name: hears
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo started; trap \"exit 0\" TERM; sleep 100000 & wait']
+    annotations: {lkinit.start-timeout: 3s, lkinit.restart: 'no'}
+  - name: deaf
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
+  - name: stubborn
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'trap : TERM; while :; do sleep 1; done']
+    annotations: {lkinit.stop-timeout: 1s}
+onshutdown:
+  - name: last
+    image: lkinit/busybox
+    command: [/bin/echo, the last one ran]
+";
+
+/// The process of a service, as it is told.
+fn pid(inside: &mut Native, name: &str) -> Result<String> {
+    let status = inside.sh("service status")?;
+    let row = status.lines().find(|line| line.starts_with(&format!("{name} "))).context(status.clone())?;
+    Ok(row.split_whitespace().nth(2).context(row.to_owned())?.to_owned())
+}
+
+/// What is asked to end ends, and whoever asked is told, though containerd
+/// does not say a word; and a start that it does not answer is given up.
+#[test]
+fn a_containerd_that_hangs_holds_up_no_stop_and_no_shutdown() -> Result<()> {
+    let name = "outage-hangs";
+    run_native(name, &Image::new(&yaml(CONTAINERD, HANGS))?, "", |inside| {
+        inside.expect("^lkinit: .* boot: done")?;
+        let first = pid(inside, "hears")?;
+        inside.sh("kill -STOP $(pidof containerd)")?;
+        for name in ["hears", "stubborn"] {
+            let process = pid(inside, name)?;
+            let begin = Instant::now();
+            inside.sh(&format!("service stop {name}"))?;
+            let took = begin.elapsed();
+            eprintln!("  stop {name} while containerd hangs: {:.1} s", took.as_secs_f64());
+            ensure!(took < Duration::from_secs(40), "stopping {name} took {took:?}");
+            ensure!(inside.try_sh(&format!("kill -0 {process}"))?.status != 0, "{name} runs");
+            let status = inside.sh("service status")?;
+            ensure!(
+                status.lines().any(|line| line.starts_with(name) && line.contains("stopped")),
+                "{status}"
+            );
+        }
+        let begin = Instant::now();
+        let start = inside.try_sh("service start hears")?;
+        let told = "containerd has not started it within ";
+        ensure!(start.status != 0 && start.text.contains(told), "{start:?}");
+        ensure!(begin.elapsed() < Duration::from_secs(20), "giving a start up took {:?}", begin.elapsed());
+        inside
+            .expect(&format!("^lkinit: .* service hears: failed to start: {told}[0-9]+s; it stays down"))?;
+
+        // It goes on: what it was asked for in vain is not done after all.
+        inside.sh("kill -CONT $(pidof containerd); service start hears")?;
+        let second = pid(inside, "hears")?;
+        ensure!(second != first, "{first}");
+        std::thread::sleep(Duration::from_secs(2));
+        ensure!(pid(inside, "hears")? == second, "it was ended by what was asked for before");
+        let found = inside
+            .sh("grep -c started /var/log/hears.out.log; ctr -n services.linuxkit task ls -q | sort")?;
+        ensure!(found.split_whitespace().eq(["2", "deaf", "hears"]), "{found}");
+
+        inside.sh("kill -STOP $(pidof containerd)")?;
+        let begin = Instant::now();
+        inside.try_sh("kill -USR1 1")?;
+        inside
+            .expect("^lkinit: .* onshutdown: containerd has not answered for 10s; none of its containers")?;
+        let split = inside.expect("shutdown: (onshutdown .*, containerd [0-9.]+s)")?.remove(1);
+        inside.expect("shutdown: poweroff now, after ")?;
+        let took = begin.elapsed();
+        eprintln!("  down while containerd hangs: {:.1} s ({split})", took.as_secs_f64());
+        ensure!(took < Duration::from_secs(40), "{took:?}");
+        let text = inside.console().text();
+        for wrong in ["services that do not end", "the supervisor did not answer", "the last one ran"] {
+            ensure!(!text.contains(wrong), "{wrong}");
+        }
+        Ok(())
+    })
+}
+
 /// Everything that can be made around a container, and then its program is not there.
 const FAILING: &str = "
 services:

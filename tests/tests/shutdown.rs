@@ -199,6 +199,60 @@ fn what_will_not_end_is_killed_in_time_and_noop_returns() -> Result<()> {
     })
 }
 
+const SLOW: &str = "
+services:
+  - name: idle
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
+onshutdown:
+  - name: slow
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo slow begins; sleep 5; echo slow ends']
+    annotations: {lkinit.on-failure: reboot}
+  - name: hangs
+    image: lkinit/busybox
+    command: [/bin/sleep, '100000']
+    annotations: {lkinit.timeout: 1s}
+";
+
+/// Two that want the machine down, by whatever ways: one at a time, and the
+/// second neither ends the first nor is taken for one that has failed.
+#[test]
+fn a_second_request_waits_for_the_first_natively() -> Result<()> {
+    let image = Image::new(&yaml(&["lkinit/init", "lkinit/crun"], SLOW))?;
+    for (first, second, done) in [
+        ("rc.shutdown poweroff", "kill -USR2 1", &["poweroff"][..]),
+        ("kill -USR2 1", "rc.shutdown poweroff", &["poweroff"][..]),
+        ("rc.shutdown noop", "rc.shutdown poweroff", &["noop", "poweroff"][..]),
+    ] {
+        let context = || format!("{first}, then {second}");
+        run_native("shutdown-two", &image, "", |inside| {
+            inside.expect("boot: done")?;
+            inside.sh(&format!("({first}) </dev/null >/dev/null 2>&1 &"))?;
+            inside.expect("^lkinit: .* shutdown: (noop|poweroff)$")?;
+            inside.expect("onshutdown 000-slow: annotation lkinit.on-failure: .reboot. is of a key that means nothing here")?;
+            inside.sh(&format!("({second}) </dev/null >/dev/null 2>&1 &"))?;
+            // PID 1 heeds one signal, and a request by hand is one of its own.
+            inside.expect("shutdown: another one is under way: waiting for it")?;
+            for action in done {
+                inside.expect(&format!("shutdown: {action} now, after "))?;
+            }
+            let text = inside.console().text();
+            let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+            ensure!(count("000-slow: slow ends") == 1, "{text}");
+            ensure!(count("001-hangs: failed: did not end in time and was killed after") == 1, "{text}");
+            ensure!(count("; the shutdown goes on; ") == 1, "{text}");
+            ensure!(count(" now, after ") == done.len(), "{text}");
+            for wrong in ["rc.shutdown ended", "some processes are still there", "still there"] {
+                ensure!(!text.contains(wrong), "{wrong}: {text}");
+            }
+            Ok(())
+        })
+        .with_context(context)?;
+    }
+    Ok(())
+}
+
 const IDLE: &str = "
 services:
   - name: one

@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use tests::image::Image;
 use tests::inside::Inside;
+use tests::machine::Machine;
 use tests::native::run_native;
 use tests::samples::yaml;
 use tests::vm::{PATIENCE, Vm};
@@ -324,13 +325,21 @@ fn readiness_by_containerd() -> Result<()> {
     })
 }
 
-const REBOOTS: &str = "
-onboot:
+/// A machine whose first onboot container fails, with `what` to follow; `rest`
+/// comes after it.
+fn failing(name: &str, what: &str, rest: &str) -> Result<Machine> {
+    let onboot = format!(
+        "onboot:
   - name: fails
     image: lkinit/busybox
     command: [/bin/false]
-    annotations: {lkinit.on-failure: shell}
-  - name: missing
+    annotations: {{lkinit.on-failure: {what}}}
+{rest}"
+    );
+    Image::new(&yaml(DIRECT, &onboot))?.machine(name)
+}
+
+const MISSING: &str = "  - name: missing
     image: lkinit/busybox
     command: [/bin/nonesuch]
     annotations: {lkinit.on-failure: reboot}
@@ -342,7 +351,7 @@ onboot:
 #[test]
 fn a_failed_onboot_container_asks_for_a_shell_or_reboots() -> Result<()> {
     let name = "supervision-reboot";
-    Vm::run(name, Image::new(&yaml(DIRECT, REBOOTS))?.machine(name)?, |vm| {
+    Vm::run(name, failing(name, "shell", MISSING)?, |vm| {
         vm.expect("^lkinit: .* onboot 000-fails: failed: exit status 1.*shell")?;
         vm.expect(r"\(lkinit\) .*# ")?;
         vm.send("echo shell is $((40 + 2))\n")?;
@@ -359,18 +368,10 @@ fn a_failed_onboot_container_asks_for_a_shell_or_reboots() -> Result<()> {
     })
 }
 
-const HALTS: &str = "
-onboot:
-  - name: fails
-    image: lkinit/busybox
-    command: [/bin/false]
-    annotations: {lkinit.on-failure: halt}
-";
-
 #[test]
 fn a_failed_onboot_container_halts() -> Result<()> {
     let name = "supervision-halt";
-    Vm::run(name, Image::new(&yaml(DIRECT, HALTS))?.machine(name)?, |vm| {
+    Vm::run(name, failing(name, "halt", "")?, |vm| {
         vm.expect("^lkinit: .* onboot 000-fails: failed: exit status 1.*halt")?;
         vm.expect("reboot: System halted").map(drop)
     })

@@ -7,6 +7,7 @@ pub mod initd;
 pub mod machine;
 pub mod mounts;
 mod plan;
+mod script;
 mod words;
 
 use std::cell::Cell;
@@ -14,7 +15,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,13 +25,13 @@ use init::cmdline::Cmdline;
 use init::console::Console;
 use init::sys::clock::since_boot;
 use init::sys::{Linux, process};
-use init::{debug, error, info, warning};
+use init::{error, info, warning};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use tokio::sync::{Notify, watch};
 
 use crate::bundle::Stage;
-use crate::control::journal::Journal;
+use crate::journal::Journal;
 use crate::linger::watched;
 use crate::progress::{BOOTED, Progress};
 use crate::reaper::Reaper;
@@ -48,6 +49,8 @@ pub use plan::print as print_plan;
 pub struct Boot {
     /// What every part works with.
     pub system: Rc<System>,
+    /// What has happened.
+    pub journal: Rc<Journal>,
     /// The services.
     pub services: Rc<Supervisor>,
     /// Told when nothing is left to supervise.
@@ -195,13 +198,15 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
     }
     let system = Rc::new(system);
     tokio::task::yield_now().await;
-    let boot = Boot::new(system.clone());
     let journal = Journal::new(Path::new(paths::EVENTS));
     if taking_over {
-        journal.note("rc.init", "ended", "running", "started again".to_owned());
+        journal.note("rc.init", ("ended", "running"), "started again".to_owned());
     }
-    journal.start(&boot);
-    control::serve(Path::new(paths::CONTROL), boot.clone(), journal)?;
+    if let Some(daemon) = &system.daemon {
+        journal.watch(daemon);
+    }
+    let boot = Boot::new(system.clone(), journal);
+    control::serve(Path::new(paths::CONTROL), boot.clone())?;
     {
         let system = system.clone();
         tokio::task::spawn_local(async move { shell::always(&system).await });
@@ -231,11 +236,12 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
 
 impl Boot {
     /// A system whose services are not known yet.
-    pub fn new(system: Rc<System>) -> Rc<Self> {
-        let services = Supervisor::new(system.clone());
+    pub fn new(system: Rc<System>, journal: Rc<Journal>) -> Rc<Self> {
+        let services = Supervisor::new(system.clone(), journal.clone());
         let (finished, leaving) = (Notify::new(), Notify::new());
         Rc::new(Self {
             system,
+            journal,
             services,
             finished,
             going_down: Cell::new(false),
@@ -344,7 +350,9 @@ impl Boot {
             }
             shell::before(&self.system, &entry.name()).await;
             match entry {
-                Entry::Script(path) => self.run_script(&path).await,
+                Entry::Script(path) => {
+                    script::run(&self.system, &path, &mark, Path::new(paths::SCRIPT)).await;
+                }
                 Entry::Own(OwnStage::Onboot) => {
                     // The stage is done, and marked, when nothing is left of it.
                     let endings = stages::run_in_order(&self.system, Stage::Onboot).await;
@@ -382,40 +390,6 @@ impl Boot {
             endings.settle(&self.system).await;
             self.system.progress.mark(&mark);
         }
-    }
-
-    async fn run_script(&self, path: &Path) {
-        let console = &self.system.console;
-        let begin = since_boot();
-        let timeline = &self.system.timeline;
-        let lane = format!("script {}", path.file_name().unwrap_or_default().display());
-        timeline.follow(&lane);
-        timeline.begin(&lane, "run");
-        let mut command = Command::new(path);
-        command.env("PATH", paths::PATH).stdin(Stdio::null()).current_dir("/");
-        let label = path.display().to_string();
-        let child = match self.system.reaper.spawn(&mut command) {
-            Ok(child) => child,
-            Err(error) => {
-                timeline.fail(&lane, "run", &error);
-                timeline.lead(&lane);
-                error!(console, "{label}: cannot be run: {error}; the boot goes on");
-                return shell::after_failure(&self.system, &label).await;
-            }
-        };
-        let pid = Some(child.pid.cast_unsigned());
-        let exit = watched(console, &format!("{label}: still running"), pid, child.wait()).await;
-        match exit.success() {
-            true => timeline.end(&lane, "run"),
-            false => timeline.fail(&lane, "run", exit),
-        }
-        timeline.lead(&lane);
-        if exit.success() {
-            let took = since_boot().saturating_sub(begin).as_secs_f32();
-            return debug!(console, "{label}: done in {took:.3}s");
-        }
-        error!(console, "{label}: failed: {exit}; the boot goes on");
-        shell::after_failure(&self.system, &label).await;
     }
 
     /// Takes everything down that this process has brought up: onshutdown

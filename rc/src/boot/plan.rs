@@ -133,7 +133,7 @@ fn containers(text: &mut String, stage: Stage) {
                 own.for_each(|(key, value)| line(text, &format!("    # {key}={value}")));
                 let unreadable = match stage {
                     Stage::Services => Policy::from_annotations(bundle.annotations()).1,
-                    Stage::Onboot | Stage::Onshutdown => Once::from_annotations(bundle.annotations()).1,
+                    Stage::Onboot | Stage::Onshutdown => Once::of_stage(stage, bundle.annotations()).1,
                 };
                 let warnings =
                     unreadable.iter().map(ToString::to_string).chain(bundle.warnings.iter().cloned());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use init::cmdline::Cmdline;
 use init::console::Console;
 use nix::libc::{SIGKILL, SIGTERM};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::args::Options;
 use crate::boot::initd::OwnStage;
@@ -21,6 +21,7 @@ use crate::launch;
 use crate::progress::Progress;
 use crate::reaper::Reaper;
 use crate::stages;
+use crate::supervise::policy::START_TIMEOUT;
 use crate::system::System;
 
 /// How long a service may take to end by itself.
@@ -111,7 +112,7 @@ async fn start(system: &System, options: &Options, name: &str) -> Result<Answer,
         // What is left of a crash.
         engine.delete(&id).await.map_err(|error| error.to_string())?;
     }
-    let started = launch::launch(system, engine.as_ref(), &bundle).await;
+    let started = launch::launch(system, &engine, &bundle, sleep(START_TIMEOUT)).await;
     started.map(|_| Answer::Done).map_err(|error| error.to_string())
 }
 

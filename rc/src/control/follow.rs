@@ -9,7 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
 use super::Answer;
-use crate::supervise::Change;
+use crate::journal::Change;
 
 /// How long a reader may take nothing at all.
 const PATIENCE: Duration = Duration::from_secs(60);

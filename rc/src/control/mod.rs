@@ -4,7 +4,6 @@
 
 mod client;
 mod follow;
-pub mod journal;
 mod server;
 
 pub use client::{Client, Failure};
@@ -12,7 +11,8 @@ pub use server::serve;
 
 use serde::{Deserialize, Serialize};
 
-use crate::supervise::{Change, Status};
+use crate::journal::Change;
+use crate::supervise::Status;
 
 /// What the supervisor can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,6 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::follow::follow;
-use super::journal::Journal;
 use super::{Answer, Request};
 use crate::boot::Boot;
 use crate::process::Stat;
@@ -25,7 +24,7 @@ const LONGEST: u64 = 64 * 1024;
 ///
 /// # Errors
 /// Those of making the socket.
-pub fn serve(path: &Path, boot: Rc<Boot>, journal: Rc<Journal>) -> io::Result<()> {
+pub fn serve(path: &Path, boot: Rc<Boot>) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -33,7 +32,7 @@ pub fn serve(path: &Path, boot: Rc<Boot>, journal: Rc<Journal>) -> io::Result<()
     let listener = UnixListener::bind(path)?;
     // The folder is root's alone, so nobody connects in between.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    let desk = Rc::new(Desk { boot, journal });
+    let desk = Rc::new(Desk { boot });
     tokio::task::spawn_local(async move {
         loop {
             match listener.accept().await {
@@ -53,7 +52,6 @@ pub fn serve(path: &Path, boot: Rc<Boot>, journal: Rc<Journal>) -> io::Result<()
 
 struct Desk {
     boot: Rc<Boot>,
-    journal: Rc<Journal>,
 }
 
 impl Desk {
@@ -68,7 +66,7 @@ impl Desk {
                 Ok(_) => {}
             }
             let (answer, last) = match serde_json::from_str(&line) {
-                Ok(Request::Follow) => return follow(self.journal.listen(), reader, writer).await,
+                Ok(Request::Follow) => return follow(self.boot.journal.listen(), reader, writer).await,
                 Ok(request) => (self.answer(&request).await, request == Request::Shutdown),
                 Err(error) => (Answer::Failed { reason: format!("cannot read the request: {error}") }, false),
             };

@@ -3,7 +3,7 @@
 //! nothing that could run it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use init::cmdline::Cmdline;
 use init::console::Console;
 
-use super::journal::Journal;
-use super::{Answer, Client, Failure, Request, journal, serve};
+use super::{Answer, Client, Failure, Request, serve};
 use crate::boot::Boot;
-use crate::paths;
+use crate::journal::{self, Change, Journal};
 use crate::progress::Progress;
 use crate::reaper::Reaper;
 use crate::system::System;
@@ -33,10 +32,7 @@ fn conversation(name: &str, ask: impl FnOnce(&Path)) {
     let server = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let boot = boot(folder.clone());
-            let journal = Journal::new(&folder.join("events"));
-            journal.start(&boot);
-            serve(&folder.join("sock"), boot, journal).unwrap();
+            serve(&folder.join("sock"), boot(&folder)).unwrap();
             ready.send(()).unwrap();
             stopped.await.unwrap();
         });
@@ -45,22 +41,18 @@ fn conversation(name: &str, ask: impl FnOnce(&Path)) {
     ask(dir.path());
     stop.send(()).unwrap();
     server.join().unwrap();
-    // What the supervisor remembers is outside of the folder.
-    let _ = fs::remove_file(Path::new(paths::SERVICES).join(name));
+    // What a machine has below /run/lkinit is here.
+    assert!(name == "nonsense" || dir.path().join("services-state").join(name).is_file());
 }
 
-/// A name that no other test, and no service of this machine, has.
-fn unique(what: &str) -> String {
-    format!("{what}-{}", std::process::id())
-}
-
-fn boot(containers: PathBuf) -> Rc<Boot> {
+fn boot(folder: &Path) -> Rc<Boot> {
     let console = Arc::new(Console::to_file(fs::File::create("/dev/null").unwrap()));
     // No child is reaped here: other tests have children, too.
     let reaper = Reaper::default();
     let mut system = System::attach(console, Cmdline::default(), reaper, Progress::forgetful(), None);
-    system.containers = containers;
-    Boot::new(Rc::new(system))
+    system.containers = folder.to_owned();
+    system.services = folder.join("services-state");
+    Boot::new(Rc::new(system), Journal::new(&folder.join("events")))
 }
 
 fn client(folder: &Path) -> Client {
@@ -71,8 +63,8 @@ const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
 
 #[test]
 fn status_is_answered_within_50_milliseconds() {
-    let name = unique("status");
-    conversation(&name.clone(), |folder| {
+    let name = "status".to_owned();
+    conversation("status", |folder| {
         // A start that fails is tried again and again meanwhile.
         let started = client(folder).ask(&Request::Start { name }, PATIENCE).unwrap();
         assert!(matches!(started, Answer::Failed { .. }), "{started:?}");
@@ -95,7 +87,7 @@ fn status_is_answered_within_50_milliseconds() {
 #[test]
 fn what_makes_no_sense_is_said_and_the_conversation_goes_on() {
     use std::io::{BufRead as _, BufReader, Write as _};
-    conversation(&unique("nonsense"), |folder| {
+    conversation("nonsense", |folder| {
         let mut stream = std::os::unix::net::UnixStream::connect(folder.join("sock")).unwrap();
         stream.write_all(b"{\"command\":\"dance\"}\n{\"command\":\"status\"}\n").unwrap();
         let lines: Vec<String> = BufReader::new(&stream).lines().take(2).map(Result::unwrap).collect();
@@ -109,13 +101,13 @@ fn what_makes_no_sense_is_said_and_the_conversation_goes_on() {
 
 #[test]
 fn who_follows_is_told_what_happens_and_it_is_written_down() {
-    let name = unique("follow");
-    conversation(&name.clone(), |folder| {
+    let name = "follow".to_owned();
+    conversation("follow", |folder| {
         let mut follower = client(folder);
         assert_eq!(follower.ask(&Request::Follow, PATIENCE).unwrap(), Answer::Done);
         client(folder).ask(&Request::Start { name: name.clone() }, PATIENCE).unwrap();
         let mut told = Vec::new();
-        while told.last().is_none_or(|change: &crate::supervise::Change| change.to != "backing-off") {
+        while told.last().is_none_or(|change: &Change| change.to != "backing-off") {
             match follower.receive(PATIENCE).unwrap() {
                 Answer::Changed { change } => told.push(change),
                 other => panic!("{other:?}"),

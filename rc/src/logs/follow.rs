@@ -11,25 +11,23 @@
 //! }
 //! ```
 
+mod tail;
+
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::chain::{self, Kept};
 use super::query::{Mode, QUERY, Query};
 use super::{EXTERNAL, Logs, Marks, Stream, record};
 use crate::watch::Readable;
+use tail::Tail;
 
 /// A longer line is given in pieces.
 const LONGEST: usize = 64 * 1024;
-
-/// The most that one call reads of one stream.
-const TURN: usize = 256 * 1024;
 
 /// Where reading begins.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +57,11 @@ pub struct Line<'a> {
 pub struct Follower {
     tails: Vec<Tail>,
     changes: Inotify,
-    query: Option<(Query, String)>,
+    query: Option<Query>,
+    /// The log's name with an external logger.
+    name: String,
+    /// Where one is asked, and asked again when it was away.
+    external: Option<PathBuf>,
     /// What an external logger got before this is not wanted.
     since: Option<SystemTime>,
     /// Ready when one of the two has something.
@@ -88,31 +90,37 @@ impl Follower {
     }
 
     fn open(logs: &Logs, from: From<'_>, follow: bool) -> io::Result<Self> {
+        Self::open_at(logs, from, follow, (Path::new(EXTERNAL), Path::new(QUERY)))
+    }
+
+    /// The last are the sockets of an external logger.
+    fn open_at(
+        logs: &Logs,
+        from: From<'_>,
+        follow: bool,
+        (socket, question): (&Path, &Path),
+    ) -> io::Result<Self> {
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&changes, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        for folder in [&logs.stdout, &logs.stderr].into_iter().filter_map(|path| path.parent()) {
+        // Where its lines are while an external logger is away.
+        let away = logs.external.as_ref().filter(|_| !logs.keep_files);
+        let external = away.filter(|_| socket.exists());
+        let folders = [logs.stdout.parent(), logs.stderr.parent()];
+        let asked = external.filter(|_| follow).and_then(|_| question.parent());
+        for folder in folders.into_iter().chain([asked]).flatten() {
             // Without its folder there is no log, and none will come to it.
             let _ = changes.add_watch(folder, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO);
         }
-        let query = logs.external.as_ref().filter(|_| !logs.keep_files && Path::new(EXTERNAL).exists());
         let mode = match from {
             _ if !follow => Mode::Dump,
             From::Now => Mode::Follow,
             _ => Mode::DumpAndFollow,
         };
-        let query = query.and_then(|name| Some((Query::new(Path::new(QUERY), mode).ok()?, name.clone())));
-        if let Some((query, _)) = &query {
-            if follow {
-                query.set_nonblocking()?;
-            }
-            epoll.add(query, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
-        }
-        // Where its lines are while an external logger is away.
-        let away = logs.external.is_some() && !logs.keep_files;
+        let query = external.and_then(|_| ask(question, mode, &epoll, follow).ok());
         let paths = Stream::ALL.into_iter().flat_map(|stream| {
             let file = logs.file(stream).to_path_buf();
-            let fallback = away.then(|| (record::fallback(&file), stream));
+            let fallback = away.is_some().then(|| (record::fallback(&file), stream));
             // While one is there, a file of this name is what somebody has
             // written from its answers.
             let file = query.is_none().then_some((file, stream));
@@ -127,7 +135,10 @@ impl Follower {
             From::Marks(marks) => marks.time,
             _ => None,
         };
-        Ok(Self { tails: paths.map(tail).collect(), changes, query, since, epoll, ready: None })
+        let tails = paths.map(tail).collect();
+        let name = external.cloned().unwrap_or_default();
+        let external = external.filter(|_| follow).map(|_| question.to_owned());
+        Ok(Self { tails, changes, query, name, external, since, epoll, ready: None })
     }
 
     /// Gives the lines that are there to `take`. `true`: there may be more at
@@ -142,27 +153,53 @@ impl Follower {
         for tail in &mut self.tails {
             more |= tail.read(&self.changes, take)?;
         }
-        if let Some((query, name)) = &mut self.query {
-            let since = self.since;
-            let result = query.read(&mut |entry| {
-                if entry.time().zip(since).is_some_and(|(time, since)| time < since) {
-                    return;
-                }
-                let stream = match entry.source.strip_suffix(".out") {
-                    Some(source) if source == name.as_str() => Stream::Stdout,
-                    _ if entry.source == name.as_str() => Stream::Stderr,
-                    _ => return,
-                };
-                take(Line { stream, text: &entry.msg, time: Some(&entry.time) });
-            });
-            match result {
-                Ok(true) => more = true,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // It has ended. What comes goes to the files.
-                Ok(false) | Err(_) => self.query = None,
+        if self.is_cut_off()
+            && let Some(socket) = &self.external
+        {
+            self.query = ask(socket, Mode::DumpAndFollow, &self.epoll, true).ok();
+        }
+        Ok(self.read_answer(take) || more)
+    }
+
+    /// Gives what an external logger has answered. `true`: there may be more.
+    fn read_answer(&mut self, take: &mut dyn FnMut(Line<'_>)) -> bool {
+        let Some(query) = &mut self.query else { return false };
+        let (since, name) = (self.since, &self.name);
+        let answer = query.read(&mut |entry| {
+            if entry.time().zip(since).is_some_and(|(time, since)| time < since) {
+                return;
+            }
+            let stream = match entry.source.strip_suffix(".out") {
+                Some(source) if source == name.as_str() => Stream::Stdout,
+                _ if entry.source == name.as_str() => Stream::Stderr,
+                _ => return,
+            };
+            take(Line { stream, text: &entry.msg, time: Some(&entry.time) });
+        });
+        match answer {
+            Ok(true) => true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            // It has ended. What comes goes to the fallback files, and to the
+            // next one from then on.
+            Ok(false) | Err(_) => {
+                self.query = None;
+                self.since = Some(SystemTime::now());
+                false
             }
         }
-        Ok(more)
+    }
+
+    /// Whether there is an external logger, or was, and it cannot be asked.
+    pub fn is_cut_off(&self) -> bool {
+        self.query.is_none() && self.external.is_some()
+    }
+
+    /// What there is of lines whose end has not come, and has not been given
+    /// before. They are given again when it comes.
+    pub fn so_far(&mut self, take: &mut dyn FnMut(Line<'_>)) {
+        for tail in &mut self.tails {
+            tail.so_far(take);
+        }
     }
 
     /// What was printed last, if no end of line has come behind it.
@@ -192,175 +229,14 @@ impl AsFd for Follower {
     }
 }
 
-/// One stream's files.
-struct Tail {
-    path: PathBuf,
-    stream: Stream,
-    open: Option<Kept>,
-    watch: Option<WatchDescriptor>,
-    offset: u64,
-    partial: Vec<u8>,
-}
-
-impl Tail {
-    fn new(path: PathBuf, stream: Stream) -> Self {
-        Self { path, stream, open: None, watch: None, offset: 0, partial: Vec::new() }
+/// Asks an external logger; `follow`: its answer has no end, and is not waited for.
+fn ask(socket: &Path, mode: Mode, epoll: &Epoll, follow: bool) -> io::Result<Query> {
+    let query = Query::new(socket, mode)?;
+    if follow {
+        query.set_nonblocking()?;
     }
-
-    fn begin(&mut self, from: From<'_>, changes: &Inotify) {
-        let kept = chain::open(&self.path);
-        let (file, offset) = match from {
-            From::Start => (kept.into_iter().next(), 0),
-            From::Now => {
-                let last = kept.into_iter().next_back();
-                let end = last.as_ref().map_or(0, |file| file.length);
-                (last, end)
-            }
-            From::Marks(marks) => {
-                let mark = match self.stream {
-                    Stream::Stdout => &marks.stdout,
-                    Stream::Stderr => &marks.stderr,
-                };
-                let at = mark.as_ref().and_then(|mark| kept.iter().position(|file| file.id == mark.id));
-                let offset = at.and(mark.as_ref()).map_or(0, |mark| mark.length);
-                (kept.into_iter().nth(at.unwrap_or(0)), offset)
-            }
-            From::Last(count) => last_lines(kept, count),
-        };
-        if let Some(file) = file {
-            self.go_to(file, offset, changes);
-        }
-    }
-
-    fn go_to(&mut self, kept: Kept, offset: u64, changes: &Inotify) {
-        if let Some(watch) = self.watch.take() {
-            // The kernel has removed it already if the file is gone.
-            let _ = changes.rm_watch(watch);
-        }
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&kept.file));
-        self.watch = changes.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY).ok();
-        self.offset = offset;
-        self.open = Some(kept);
-    }
-
-    fn read(&mut self, changes: &Inotify, take: &mut dyn FnMut(Line<'_>)) -> io::Result<bool> {
-        let mut buffer = vec![0; 32 * 1024];
-        let mut left = TURN;
-        while left > 0 {
-            let count = match &self.open {
-                Some(kept) => kept.file.read_at(&mut buffer, self.offset)?,
-                None => 0,
-            };
-            if count > 0 {
-                self.offset += count as u64;
-                left = left.saturating_sub(count);
-                self.feed(buffer.get(..count).unwrap_or_default(), take);
-                continue;
-            }
-            if !self.newer(changes)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// At the end of a file: goes on to the next one, if there is one.
-    fn newer(&mut self, changes: &Inotify) -> io::Result<bool> {
-        let here = self.open.as_ref().map(|kept| kept.id);
-        if let Some(kept) = &self.open {
-            // In this order: nothing is written to a file that has been
-            // renamed, so what it has then is all it will have.
-            let named = std::fs::metadata(&self.path).ok().map(|data| (data.dev(), data.ino()));
-            let length = kept.file.metadata()?.len();
-            if length > self.offset {
-                return Ok(true);
-            }
-            if length < self.offset {
-                // Somebody has emptied it.
-                self.offset = 0;
-                return Ok(length > 0);
-            }
-            if named == here {
-                return Ok(false);
-            }
-        }
-        let kept = chain::open(&self.path);
-        let at = kept.iter().position(|file| Some(file.id) == here);
-        // One that is not kept any more was older than all that are.
-        let next = at.map_or(0, |at| at + 1);
-        let Some(file) = kept.into_iter().nth(next) else { return Ok(false) };
-        self.go_to(file, 0, changes);
-        Ok(true)
-    }
-
-    fn feed(&mut self, mut bytes: &[u8], take: &mut dyn FnMut(Line<'_>)) {
-        while let Some(at) = bytes.iter().position(|byte| *byte == b'\n') {
-            let (line, rest) = bytes.split_at(at);
-            self.partial.extend_from_slice(line);
-            bytes = rest.get(1..).unwrap_or_default();
-            self.give(take);
-        }
-        self.partial.extend_from_slice(bytes);
-        if self.partial.len() >= LONGEST {
-            self.give(take);
-        }
-    }
-
-    fn give(&mut self, take: &mut dyn FnMut(Line<'_>)) {
-        let text = String::from_utf8_lossy(&self.partial);
-        take(Line { stream: self.stream, text: text.strip_suffix('\r').unwrap_or(&text), time: None });
-        self.partial.clear();
-    }
-
-    fn flush(&mut self, take: &mut dyn FnMut(Line<'_>)) {
-        if !self.partial.is_empty() {
-            self.give(take);
-        }
-    }
-}
-
-/// Where the last `count` lines begin.
-fn last_lines(kept: Vec<Kept>, count: usize) -> (Option<Kept>, u64) {
-    let mut wanted = count;
-    let mut oldest = None;
-    for file in kept.into_iter().rev() {
-        match begin_of_last(&file, wanted) {
-            Ok(offset) => return (Some(file), offset),
-            Err(found) => wanted = wanted.saturating_sub(found),
-        }
-        oldest = Some(file);
-    }
-    (oldest, 0)
-}
-
-/// Where the last `wanted` lines of one file begin, or how many lines it has.
-fn begin_of_last(kept: &Kept, wanted: usize) -> Result<u64, usize> {
-    if wanted == 0 {
-        return Ok(kept.length);
-    }
-    let mut lines = usize::from(kept.length > 0);
-    let mut block = [0; 8 * 1024];
-    let mut end = kept.length;
-    while end > 0 {
-        let begin = end.saturating_sub(block.len() as u64);
-        let size = usize::try_from(end - begin).unwrap_or_default();
-        let bytes = block.get_mut(..size).unwrap_or_default();
-        if kept.file.read_exact_at(bytes, begin).is_err() {
-            break;
-        }
-        for (at, _) in bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-            let behind = begin + at as u64 + 1;
-            // The end of the last line is not the beginning of one.
-            if behind < kept.length {
-                if lines == wanted {
-                    return Ok(behind);
-                }
-                lines += 1;
-            }
-        }
-        end = begin;
-    }
-    if lines == wanted { Ok(0) } else { Err(lines) }
+    epoll.add(&query, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+    Ok(query)
 }
 
 #[cfg(test)]
@@ -369,6 +245,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::logs::chain;
 
     struct Case {
         _folder: tempfile::TempDir,
@@ -472,5 +349,46 @@ mod tests {
         let mut rest = String::new();
         follower.unfinished(&mut |line| rest.push_str(line.text));
         assert_eq!(got.len() + rest.len(), LONGEST + 10);
+    }
+
+    /// An external logger that has some lines, and is asked once.
+    fn external(socket: &Path, lines: &[&str]) -> std::thread::JoinHandle<()> {
+        use std::io::Read as _;
+        let _ = fs::remove_file(socket);
+        let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+        let text: String =
+            lines.iter().map(|line| format!("{{\"source\":\"x.out\",\"msg\":\"{line}\"}}\n")).collect();
+        std::thread::spawn(move || {
+            let (mut asked, _) = listener.accept().unwrap();
+            asked.read_exact(&mut [0]).unwrap();
+            asked.write_all(text.as_bytes()).unwrap();
+        })
+    }
+
+    #[test]
+    fn an_external_logger_is_asked_and_asked_again_when_it_comes_back() {
+        let case = Case::new();
+        let logs = Logs { external: Some("x".to_owned()), keep_files: false, ..case.logs.clone() };
+        let question = case._folder.path().join("question");
+        let server = external(&question, &["one", "two"]);
+        let sockets = (question.as_path(), question.as_path());
+        let mut follower = Follower::open_at(&logs, From::Start, true, sockets).unwrap();
+        server.join().unwrap();
+        case.print("what somebody has written from its answers\n");
+        let mut got = lines(&mut follower);
+        while !follower.is_cut_off() {
+            got.extend(lines(&mut follower));
+        }
+        assert_eq!(got, ["one", "two"]);
+        fs::write(record::fallback(&logs.stdout), "three\n").unwrap();
+        assert_eq!(lines(&mut follower), ["three"]);
+        let server = external(&question, &["four"]);
+        assert!(told(&follower), "its socket is there again");
+        let mut got = Vec::new();
+        while got.is_empty() {
+            got = lines(&mut follower);
+        }
+        assert_eq!(got, ["four"]);
+        server.join().unwrap();
     }
 }

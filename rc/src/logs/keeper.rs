@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use init::{debug, error, warning};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::record::{self, Record, Stream};
 use super::settings::Limits;
@@ -34,7 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The back-off of a logger that will not stay up; its first restart is at once.
 const DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// A logger that was up so long begins again without delay.
+/// A logger that was up so long begins again without delay, and is given
+/// containers' output again if it was given up.
 const STABLE: Duration = Duration::from_secs(60);
 
 /// So many failures in a row, and containers get plain files.
@@ -70,7 +72,8 @@ impl Logger {
     /// Starts the logger, or takes over the one that runs, and keeps it up.
     pub fn start(console: Arc<Console>, reaper: Reaper) -> Self {
         let logger = Self::new(console);
-        tokio::task::spawn_local(logger.clone().keep(reaper));
+        let keeper = logger.clone();
+        tokio::task::spawn_local(async move { keeper.keep(async || keeper.once(&reaper).await).await });
         logger
     }
 
@@ -199,29 +202,50 @@ impl Logger {
         }
     }
 
-    async fn keep(self, reaper: Reaper) {
+    /// Starts the logger again whenever one life of it is over. `live` is such
+    /// a life, from its start to its end.
+    async fn keep(&self, live: impl AsyncFn() -> io::Result<Exit>) {
+        let console = &self.0.console;
         let (mut delay, mut failures) = (DELAY.0, 0);
         loop {
-            let started = Instant::now();
-            let end = self.once(&reaper).await;
+            let mut life = pin!(live());
+            let end = match timeout(STABLE, &mut life).await {
+                Ok(end) => end,
+                Err(_) => {
+                    (delay, failures) = (DELAY.0, 0);
+                    if !self.0.usable.replace(true) {
+                        warning!(
+                            console,
+                            "logs: the logger has been up for {}s: it takes the output of containers that \
+                             start from now on",
+                            STABLE.as_secs()
+                        );
+                    }
+                    life.await
+                }
+            };
             self.0.pid.set(None);
             if Path::new(paths::SHUTDOWN).exists() {
                 return;
             }
-            if started.elapsed() >= STABLE {
-                (delay, failures) = (DELAY.0, 0);
-            }
             failures += 1;
-            self.0.usable.set(failures < GIVE_UP);
             match (end, failures) {
                 // Another one was there first.
                 (Ok(exit), 1) if exit.success() => continue,
                 (Ok(exit), 1) => {
-                    warning!(self.0.console, "logs: the logger ended: {exit}; starting it again");
+                    warning!(console, "logs: the logger ended: {exit}; starting it again");
                     continue;
                 }
-                (Ok(exit), _) => error!(self.0.console, "logs: the logger ended again: {exit}"),
-                (Err(error), _) => error!(self.0.console, "logs: cannot run the logger: {error}"),
+                (Ok(exit), _) => error!(console, "logs: the logger ended again: {exit}"),
+                (Err(error), _) => error!(console, "logs: cannot run the logger: {error}"),
+            }
+            if failures >= GIVE_UP && self.0.usable.replace(false) {
+                error!(
+                    console,
+                    "logs: the logger does not stay up: the output of containers that start from now on \
+                     goes straight to files without a cap, until it has been up for {}s",
+                    STABLE.as_secs()
+                );
             }
             sleep(delay).await;
             delay = (delay * 2).min(DELAY.1);
@@ -266,4 +290,40 @@ fn straight_to_files(logs: &Logs) -> Result<Outlets, (PathBuf, io::Error)> {
         make().map_err(|error| (path.clone(), error))?;
     }
     Ok(Outlets { stdout: logs.stdout.clone(), stderr: logs.stderr.clone(), _pipes: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three short lives, then long ones.
+    #[tokio::test(start_paused = true)]
+    async fn a_logger_that_was_given_up_is_used_again_once_it_stays_up() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let logger = Logger::new(Arc::new(Console::to_file(file.reopen().unwrap())));
+        let lives = Cell::new(0);
+        let live = async || {
+            lives.set(lives.get() + 1);
+            sleep(if lives.get() > GIVE_UP { STABLE * 2 } else { Duration::from_millis(1) }).await;
+            Ok(Exit { status: Some(137) })
+        };
+        let watch = async {
+            while lives.get() <= GIVE_UP {
+                assert!(logger.0.usable.get() || lives.get() == GIVE_UP, "given up after {}", lives.get());
+                sleep(Duration::from_millis(10)).await;
+            }
+            assert!(!logger.0.usable.get(), "not given up after {GIVE_UP} short lives");
+            sleep(STABLE * 3 / 2).await;
+            assert!(logger.0.usable.get(), "not used again though it was up for a minute");
+            sleep(STABLE).await;
+            assert!(lives.get() > GIVE_UP + 1 && logger.0.usable.get(), "a short life after a long one");
+        };
+        tokio::select! {
+            () = logger.keep(live) => panic!("it ended"),
+            () = watch => {}
+        }
+        let text = fs::read_to_string(file.path()).unwrap();
+        let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+        assert_eq!((count("does not stay up"), count("has been up for 60s: it takes")), (1, 1), "{text}");
+    }
 }

@@ -39,6 +39,9 @@ const PID: &str = "pid";
 
 const CONSOLE: &str = "/dev/console";
 
+/// How many of a failed container's last lines are told with the failure.
+const LAST_LINES: usize = 5;
+
 /// The most that is shown of one file on the console.
 const SHOWN: u64 = 64 * 1024;
 
@@ -113,15 +116,9 @@ impl Logs {
         Marks { stdout: mark(&self.stdout), stderr: mark(&self.stderr), time }
     }
 
-    /// Where a container's output is: its files, and the places in them where
-    /// it begins; the whole files where that is not known.
-    pub fn starts(&self, marks: Option<&Marks>) -> Vec<(PathBuf, u64)> {
-        let length =
-            |mark: Option<&Option<Kept>>| mark.and_then(Option::as_ref).map_or(0, |kept| kept.length);
-        vec![
-            (self.stdout.clone(), length(marks.map(|marks| &marks.stdout))),
-            (self.stderr.clone(), length(marks.map(|marks| &marks.stderr))),
-        ]
+    /// Whether nothing of it is kept: it goes to the console.
+    pub fn is_console(&self) -> bool {
+        self.console
     }
 
     /// Shows what has been written since the marks, each line with the
@@ -140,12 +137,26 @@ impl Logs {
         }
     }
 
-    /// The last lines written since the marks, standard error's if there are any.
-    pub fn last_lines(&self, marks: &Marks, count: usize) -> Vec<String> {
-        let texts = [Stream::Stderr, Stream::Stdout].into_iter().map(|stream| self.since(stream, marks).0);
-        let mut lines = texts.map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
-        let mut lines = lines.find(|lines| !lines.is_empty()).unwrap_or_default();
-        lines.split_off(lines.len().saturating_sub(count))
+    /// The end of what was written since the marks, for a line that tells of a
+    /// failure, and where all of it is: standard error if there is any.
+    pub fn ending(&self, marks: &Marks) -> String {
+        if self.console {
+            return String::new();
+        }
+        for stream in [Stream::Stderr, Stream::Stdout] {
+            let text = self.since(stream, marks).0;
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
+            if !last.is_empty() {
+                let path = self.file(stream).display();
+                return format!("; last output: {:?}; log: {path}", last.join(" | "));
+            }
+        }
+        match self.external.as_ref().filter(|_| !self.keep_files && Path::new(EXTERNAL).exists()) {
+            // The external logger has it, and may take its time to answer.
+            Some(name) => format!("; log: service logs {name}"),
+            None => format!("; no output; log: {}", self.stderr.display()),
+        }
     }
 
     /// The text since the marks, as much as is shown, and how much was left
@@ -258,9 +269,13 @@ mod tests {
         fs::write(&logs.stdout, "old\n").unwrap();
         let marks = logs.mark();
         fs::write(&logs.stdout, "old\nnew\nlast\n").unwrap();
-        assert_eq!(logs.last_lines(&marks, 1), ["last"]);
+        let path = |path: &Path| format!("log: {}", path.display());
+        assert_eq!(logs.ending(&marks), format!("; last output: \"new | last\"; {}", path(&logs.stdout)));
+        fs::write(&logs.stderr, "1\n2\n3\n4\n5\nbad\n").unwrap();
+        let told = format!("; last output: \"2 | 3 | 4 | 5 | bad\"; {}", path(&logs.stderr));
+        assert_eq!(logs.ending(&marks), told);
+        assert_eq!(logs.ending(&logs.mark()), format!("; no output; {}", path(&logs.stderr)));
         fs::write(&logs.stderr, "bad\n").unwrap();
-        assert_eq!(logs.last_lines(&marks, 5), ["bad"]);
         let shown = tempfile::NamedTempFile::new().unwrap();
         logs.show(&marks, "x", &Console::to_file(shown.reopen().unwrap()));
         assert_eq!(fs::read_to_string(shown.path()).unwrap(), "x: new\r\nx: last\r\nx: bad\r\n");
@@ -275,7 +290,7 @@ mod tests {
         fs::write(&logs.stdout, "old\none\n").unwrap();
         fs::rename(&logs.stdout, folder.path().join("x.out.log.1")).unwrap();
         fs::write(&logs.stdout, "two\n").unwrap();
-        assert_eq!(logs.last_lines(&marks, 9), ["one", "two"]);
+        assert!(logs.ending(&marks).starts_with("; last output: \"one | two\""));
         fs::rename(folder.path().join("x.out.log.1"), folder.path().join("x.out.log.2")).unwrap();
         fs::write(folder.path().join("x.out.log.1"), "x".repeat(SHOWN as usize)).unwrap();
         let (text, left_out) = logs.since(Stream::Stdout, &marks);

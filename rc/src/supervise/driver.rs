@@ -1,30 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What carries out what the state machine asks for.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use init::sys::clock::since_boot;
 use init::{error, warning};
 use nix::libc::SIGKILL;
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::policy::{Health, TakeDown};
 use super::probe::{Checker, Probe, Target};
 use super::report::word;
 use super::state::{Effect, Event, Phase};
-use super::{Problem, Supervisor, lane, takedown};
-use crate::bundle::Stage;
+use super::{MOMENT, Problem, Service, Supervisor, lane, takedown};
+use crate::bundle::{Bundle, Stage};
 use crate::engine::{Engine, Error as EngineError, Exit, Id};
-use crate::logs::Logs;
+use crate::journal::Change;
+use crate::launch::{self, Output, Started};
+use crate::logs::{Logs, Marks};
+use crate::process::Identity;
 use crate::system::ENGINE_AWAY;
 use crate::timeline::WAITING;
-use crate::{launch, paths, process};
+use crate::{paths, process};
 
 /// The step of the boot between a process that runs and a service that is ready.
 const READY: &str = "ready";
+
+/// How long the engine may take to tell how a process has ended that was asked
+/// to end and is gone.
+const TOLD: Duration = Duration::from_secs(5);
+
+/// How long it may take to remove a container before others go on.
+const CLEANED: Duration = Duration::from_secs(20);
+
+/// How long a start may still take when nobody wants the service any more.
+const UNWANTED: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// Feeds an event to a service's machine and carries out what it asks for.
@@ -38,7 +52,8 @@ impl Supervisor {
             service.report(&self.system.console, name, event, before, now);
             let after = service.machine.phase;
             if after != before {
-                self.changes.add(now, name, (word(before), word(after)), service.why(event, before));
+                let states = (word(before), word(after));
+                self.journal.add(Change::new(now, name, states, service.why(event, before)));
             }
             if service.machine != known
                 && let Err(error) = self.memory.store(name, &service.machine)
@@ -91,6 +106,7 @@ impl Supervisor {
             // It was ended with the step, before anything else could happen.
             Effect::EndProbe => {}
             Effect::AskToEnd => drop(spawn_local(async move {
+                spawn_local(this.clone().await_gone(name.clone()));
                 let asked = this.with(&name, |service| (service.policy.stop_signal as i32, service.pid));
                 let (signal, pid) = asked.unwrap_or((SIGKILL, None));
                 // What it never sees is not waited for.
@@ -152,45 +168,71 @@ impl Supervisor {
     /// What looks at a service as it runs now.
     fn checker(&self, name: &str, probe: Probe) -> Option<Checker> {
         let engine = self.system.engine(Stage::Services).ok()?;
-        let (target, finding) = self.with(name, |service| {
+        let target = |service: &mut Service| {
             let target = Target {
                 pid: service.pid.unwrap_or_default(),
                 engine,
                 id: launch::id(&service.bundle),
                 reaper: self.system.reaper.clone(),
-                logs: service.logs.clone(),
+                output: service.output.clone()?,
                 folder: Path::new(paths::STATE),
             };
-            (target, service.finding.clone())
-        })?;
-        let kept = |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.is_file());
-        if matches!(probe, Probe::Log(_)) && !target.logs.iter().any(|(path, _)| kept(path)) {
+            Some((target, service.finding.clone()))
+        };
+        let (target, finding) = self.with(name, target).flatten()?;
+        if matches!(probe, Probe::Log(_)) && target.output.logs.is_console() {
             warning!(
                 self.system.console,
-                "service {name}: {probe}: its output is not kept in files here: not looked for"
+                "service {name}: {probe}: its output goes to the console: not looked for"
             );
             return None;
         }
         Some(Checker::new(probe, target, finding))
     }
 
-    /// Removes what a service's process has left. A record that stays behind
-    /// would be in the way of the next start, so an engine that is away is
-    /// waited for.
+    /// Removes what a service's process has left. An engine that is away or
+    /// hangs is not waited for for ever: what it leaves is removed later, and
+    /// nothing of that name is made before.
     async fn clean(&self, name: &str) {
         let Some((engine, id, _)) = self.handles(name) else { return };
-        loop {
-            match engine.delete(&id).await {
-                Ok(()) => break,
-                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
-                Err(error) => {
-                    warning!(self.system.console, "service {name}: cannot remove its container: {error}");
-                    break;
-                }
+        let limit = if self.ending.get() { MOMENT } else { CLEANED };
+        match timeout(limit, self.remove(engine.as_ref(), &id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warning!(self.system.console, "service {name}: cannot remove its container: {error}");
+            }
+            Err(_) => {
+                warning!(
+                    self.system.console,
+                    "service {name}: {} has not removed its container within {:.0}s; that is done as soon \
+                     as it answers",
+                    engine.name(),
+                    limit.as_secs_f32()
+                );
+                self.system.remove_later(engine, id);
             }
         }
         // What it printed last is in its log before anybody looks there.
-        self.system.logger.settle(&Logs::of(Stage::Services, name, &self.system.cmdline)).await;
+        let logs = Logs::of(Stage::Services, name, &self.system.cmdline);
+        self.system.logger.settle(&logs).await;
+        self.with(name, |service| {
+            let output = service.output.take();
+            service.ending = match output {
+                _ if !service.machine.has_failed() => String::new(),
+                Some(output) => output.logs.ending(&output.marks),
+                // It ended while there was no rc.
+                None => logs.ending(&Marks::default()),
+            };
+        });
+    }
+
+    async fn remove(&self, engine: &dyn Engine, id: &Id) -> Result<(), EngineError> {
+        loop {
+            match engine.delete(id).await {
+                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
+                other => return other,
+            }
+        }
     }
 
     /// Waits until the engine answers again, however long that takes.
@@ -209,8 +251,12 @@ impl Supervisor {
     /// for: a stop must not get lost, and must not hit the next process either.
     pub(super) async fn signal(&self, name: &str, number: i32, all: bool) {
         let Some((engine, id, life)) = self.handles(name) else { return };
-        while self.with(name, |service| service.life == life && service.machine.runs()) == Some(true) {
-            match engine.kill(&id, number, all).await {
+        while self.is_life(name, life) {
+            let signalled = tokio::select! {
+                signalled = engine.kill(&id, number, all) => signalled,
+                () = self.over(name, life) => return,
+            };
+            match signalled {
                 Ok(()) => return,
                 Err(EngineError::Unavailable { .. }) => self.engine_back().await,
                 // It has ended meanwhile.
@@ -231,25 +277,41 @@ impl Supervisor {
         timeline.end(&lane(name), WAITING);
     }
 
+    /// Whether this life of a service is not over, as far as is known.
+    fn is_life(&self, name: &str, life: u64) -> bool {
+        self.with(name, |service| service.life == life && service.machine.runs()) == Some(true)
+    }
+
+    /// Waits until this life of a service is over.
+    async fn over(&self, name: &str, life: u64) {
+        let mut steps = self.steps.subscribe();
+        while self.is_life(name, life) && steps.changed().await.is_ok() {}
+    }
+
+    /// Waits until a start has taken too long, or until it has gone on for a
+    /// while and nobody wants the service any more.
+    async fn late(&self, name: &str) {
+        let limit = self.with(name, |service| service.policy.start_timeout).unwrap_or_default();
+        let mut steps = self.steps.subscribe();
+        let unwanted = async {
+            let wanted = || self.with(name, |service| service.machine.wanted) == Some(true);
+            while wanted() && steps.changed().await.is_ok() {}
+            sleep(UNWANTED).await;
+        };
+        tokio::select! {
+            () = sleep(limit) => {}
+            () = unwanted => {}
+        }
+    }
+
     async fn launch(self: Rc<Self>, name: String) {
         let Some(bundle) = self.with(&name, |service| service.bundle.clone()) else { return };
-        let started = match self.system.engine_ready(Stage::Services).await {
-            Ok(engine) => {
-                self.note_turn(&name);
-                launch::launch(&self.system, engine.as_ref(), &bundle).await.map(|started| (engine, started))
-            }
-            Err(error) => Err(error.into()),
-        };
-        match started {
+        match self.bring_to_life(&name, &bundle).await {
             Ok((engine, started)) => {
-                self.with(&name, |service| {
-                    service.pid = Some(started.pid);
-                    service.life = service.life.wrapping_add(1);
-                    service.problem = None;
-                    service.logs = started.logs.starts(Some(&started.marks));
-                });
+                self.with(&name, |service| service.problem = None);
+                let life = self.begin_life(&name, started.pid, started.output);
                 self.handle(&name, Event::Launched);
-                self.await_end(name, engine, launch::id(&bundle)).await;
+                self.await_end(name, engine, launch::id(&bundle), life).await;
             }
             Err(error) => {
                 let text = error.after(&bundle.label());
@@ -262,9 +324,39 @@ impl Supervisor {
         }
     }
 
+    async fn bring_to_life(
+        &self,
+        name: &str,
+        bundle: &Bundle,
+    ) -> Result<(Rc<dyn Engine>, Started), launch::Error> {
+        let begin = since_boot();
+        let mut late = pin!(self.late(name));
+        let engine = tokio::select! {
+            engine = self.system.engine_ready(Stage::Services) => engine?,
+            () = &mut late => {
+                let time = since_boot().saturating_sub(begin);
+                return Err(launch::Error::Late { engine: "what runs containers", time });
+            }
+        };
+        self.note_turn(name);
+        let started = launch::launch(&self.system, &engine, bundle, late).await?;
+        Ok((engine, started))
+    }
+
+    /// A process of a service runs now; returns which life of it that is.
+    pub(super) fn begin_life(&self, name: &str, pid: u32, output: Output) -> u64 {
+        let begin = |service: &mut Service| {
+            service.pid = Some(pid);
+            service.output = Some(Rc::new(output));
+            service.life = service.life.wrapping_add(1);
+            service.life
+        };
+        self.with(name, begin).unwrap_or_default()
+    }
+
     /// Waits for the end of a service's process, whatever happens to the
     /// engine meanwhile.
-    pub(super) async fn await_end(self: Rc<Self>, name: String, engine: Rc<dyn Engine>, id: Id) {
+    pub(super) async fn await_end(self: Rc<Self>, name: String, engine: Rc<dyn Engine>, id: Id, life: u64) {
         let exit = loop {
             match engine.wait(&id).await {
                 Ok(exit) => break exit,
@@ -278,7 +370,26 @@ impl Supervisor {
                 }
             }
         };
-        self.with(&name, |service| service.pid = None);
-        self.handle(&name, Event::Exited(exit));
+        self.ended(&name, life, exit);
+    }
+
+    /// Sees the end of a process that was asked to end, if the engine, which
+    /// knows how it ended, does not tell of it: it may hang.
+    async fn await_gone(self: Rc<Self>, name: String) {
+        let asked = self.with(&name, |service| (service.pid, service.life));
+        let Some((Some(pid), life)) = asked else { return };
+        let Some(identity) = Identity::of(pid.cast_signed()) else { return };
+        if process::gone(identity).await.is_ok() {
+            sleep(TOLD).await;
+            self.ended(&name, life, Exit::LOST);
+        }
+    }
+
+    /// A life of a service has ended; what has been told already is no news.
+    fn ended(self: &Rc<Self>, name: &str, life: u64, exit: Exit) {
+        if self.is_life(name, life) {
+            self.with(name, |service| service.pid = None);
+            self.handle(name, Event::Exited(exit));
+        }
     }
 }

@@ -6,7 +6,6 @@
 
 mod annotations;
 mod driver;
-mod events;
 mod memory;
 pub mod order;
 pub mod policy;
@@ -27,23 +26,20 @@ use init::mountinfo::MountTable;
 use init::sys::clock::since_boot;
 use init::{error, warning};
 use nix::libc::SIGKILL;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::bundle::{self, Bundle, Stage};
 use crate::engine::Engine;
-use crate::launch;
+use crate::journal::Journal;
+use crate::launch::{self, Output};
 use crate::linger::watched;
-use crate::paths;
 use crate::system::System;
 use crate::timeline::WAITING;
-pub use events::Change;
-use events::Changes;
 use memory::Memory;
 use order::Order;
 use policy::Policy;
-use probe::LogStart;
 pub use report::{Status, word};
 use state::{Event, Machine, Phase, Why};
 
@@ -60,8 +56,10 @@ struct Service {
     life: u64,
     /// Why the last start failed.
     problem: Option<Problem>,
-    /// Where the output of its process begins.
-    logs: Vec<LogStart>,
+    /// What its process prints, until all that it left is gone.
+    output: Option<Rc<Output>>,
+    /// The end of what a process printed that has failed, and where it is.
+    ending: String,
     /// What asks whether it is ready, or well.
     probe: Option<AbortHandle>,
     /// What that has found.
@@ -100,28 +98,23 @@ pub struct Supervisor {
     ending: Cell<bool>,
     /// Counts changes of phase, for those who wait for one.
     steps: watch::Sender<u64>,
-    changes: Changes,
+    journal: Rc<Journal>,
 }
 
 impl Supervisor {
     /// A supervisor without services.
-    pub fn new(system: Rc<System>) -> Rc<Self> {
+    pub fn new(system: Rc<System>, journal: Rc<Journal>) -> Rc<Self> {
         Rc::new(Self {
-            system,
             services: RefCell::default(),
-            memory: Memory::new(Path::new(paths::SERVICES)),
+            memory: Memory::new(&system.services),
+            system,
             taken_over: Cell::new(false),
             order: RefCell::default(),
             complaints: RefCell::default(),
             ending: Cell::new(false),
             steps: watch::Sender::new(0),
-            changes: Changes::default(),
+            journal,
         })
-    }
-
-    /// The last changes of state, the oldest first, and those to come.
-    pub fn subscribe(&self) -> (Vec<Change>, broadcast::Receiver<Change>) {
-        self.changes.subscribe()
     }
 
     /// Reads the image's services, takes over what an earlier rc knew of them,
@@ -224,7 +217,8 @@ impl Supervisor {
             pid: None,
             life: 0,
             problem: None,
-            logs: Vec::new(),
+            output: None,
+            ending: String::new(),
             probe: None,
             finding: Rc::default(),
         };

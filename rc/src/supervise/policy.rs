@@ -84,6 +84,9 @@ pub struct Policy {
     pub ready_timeout: Option<Duration>,
     /// `lkinit.healthcheck`.
     pub health: Option<Health>,
+    /// `lkinit.start-timeout`: what runs containers has not started it after
+    /// this, and the start has failed.
+    pub start_timeout: Duration,
     /// `lkinit.stop-signal`.
     pub stop_signal: Signal,
     /// `lkinit.stop-timeout`: what is still there after this is killed.
@@ -95,6 +98,10 @@ pub struct Policy {
 /// The first pause, where none is set: after the second failure in a row, or
 /// after a start that failed.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
+
+/// What runs containers may take so long to start one. A hundred that start
+/// together on a slow machine do take minutes.
+pub const START_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A critical service must be given up some time.
 const CRITICAL_MAX: (usize, Duration) = (5, Duration::from_secs(60));
@@ -111,6 +118,7 @@ impl Default for Policy {
             ready: Probe::Started,
             ready_timeout: Some(Duration::from_secs(60)),
             health: None,
+            start_timeout: START_TIMEOUT,
             stop_signal: Signal::SIGTERM,
             stop_timeout: Duration::from_secs(10),
             critical: None,
@@ -161,6 +169,7 @@ impl Policy {
             .read("lkinit.ready-timeout", "a duration such as 30s, or 0 for none; using 60s", duration)
             .map_or(policy.ready_timeout, |limit| Some(limit).filter(|limit| !limit.is_zero()));
         policy.health = health(&mut reader);
+        policy.start_timeout = start_timeout(&mut reader);
         let stop = reader.read("lkinit.stop-signal", "a signal's name or number; using SIGTERM", signal);
         policy.stop_signal = stop.unwrap_or(policy.stop_signal);
         let stop = reader.read("lkinit.stop-timeout", "a duration such as 250ms or 10s; using 10s", duration);
@@ -195,6 +204,12 @@ impl Policy {
     pub fn most_restarts(&self) -> Option<(usize, Duration)> {
         self.restart_max.or(self.critical.map(|_| CRITICAL_MAX))
     }
+}
+
+fn start_timeout(reader: &mut Reader<'_>) -> Duration {
+    let limit =
+        reader.read("lkinit.start-timeout", "a duration such as 30s, or 0 for none; using 5m", duration);
+    limit.map_or(START_TIMEOUT, |limit| if limit.is_zero() { Duration::MAX } else { limit })
 }
 
 fn health(reader: &mut Reader<'_>) -> Option<Health> {
@@ -234,53 +249,52 @@ pub enum OnFailure {
 pub struct Once {
     /// `lkinit.timeout`: it is killed after this.
     pub timeout: Option<Duration>,
+    /// `lkinit.start-timeout`, as for services.
+    pub start_timeout: Duration,
     /// `lkinit.on-failure`.
     pub on_failure: OnFailure,
 }
 
-/// What comes next, for the line that tells of the failure.
-impl fmt::Display for OnFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Continue => f.write_str("the boot goes on"),
-            Self::Shell => f.write_str("a shell is next (lkinit.on-failure)"),
-            Self::TakeDown(how) => write!(f, "{how} is next (lkinit.on-failure)"),
+impl OnFailure {
+    /// What comes next, for the line that tells of the failure.
+    pub fn next(self, stage: Stage) -> String {
+        match (self, stage) {
+            (Self::Continue, Stage::Onshutdown) => "the shutdown goes on".to_owned(),
+            (Self::Continue, _) => "the boot goes on".to_owned(),
+            (Self::Shell, _) => "a shell is next (lkinit.on-failure)".to_owned(),
+            (Self::TakeDown(how), _) => format!("{how} is next (lkinit.on-failure)"),
         }
     }
 }
 
 impl Once {
-    /// As [`Once::from_annotations`]; while the machine goes down anyway, what
-    /// a failure leads to cannot be chosen.
-    pub fn of_stage(stage: Stage, annotations: &BTreeMap<String, String>) -> (Self, Vec<Unreadable>) {
-        let (mut once, unreadable) = Self::from_annotations(annotations);
-        if stage == Stage::Onshutdown {
-            once.on_failure = OnFailure::Continue;
-        }
-        (once, unreadable)
-    }
-
     /// Reads the annotations of an onboot or onshutdown container. What cannot
-    /// be read keeps its default and is one of the warnings.
-    pub fn from_annotations(annotations: &BTreeMap<String, String>) -> (Self, Vec<Unreadable>) {
+    /// be read keeps its default and is one of the warnings. While the machine
+    /// goes down anyway, what a failure leads to cannot be chosen: such a key
+    /// means nothing there, and that is a warning, too.
+    pub fn of_stage(stage: Stage, annotations: &BTreeMap<String, String>) -> (Self, Vec<Unreadable>) {
         let mut reader = Reader::new(annotations);
         let timeout = reader.read("lkinit.timeout", "a duration such as 30s or 5m; using none", |value| {
             duration(value).filter(|limit| !limit.is_zero())
         });
-        let on_failure = reader.read(
-            "lkinit.on-failure",
-            "continue, halt, poweroff, reboot or shell; using continue",
-            |value| match value {
-                "continue" => Some(OnFailure::Continue),
-                "shell" => Some(OnFailure::Shell),
-                "halt" => Some(OnFailure::TakeDown(TakeDown::Halt)),
-                "poweroff" => Some(OnFailure::TakeDown(TakeDown::PowerOff)),
-                "reboot" => Some(OnFailure::TakeDown(TakeDown::Reboot)),
-                _ => None,
-            },
-        );
-        let once = Self { timeout, on_failure: on_failure.unwrap_or(OnFailure::Continue) };
-        (once, reader.finish())
+        let start_timeout = start_timeout(&mut reader);
+        let on_failure = match stage {
+            Stage::Onshutdown => None,
+            Stage::Onboot | Stage::Services => reader.read(
+                "lkinit.on-failure",
+                "continue, halt, poweroff, reboot or shell; using continue",
+                |value| match value {
+                    "continue" => Some(OnFailure::Continue),
+                    "shell" => Some(OnFailure::Shell),
+                    "halt" => Some(OnFailure::TakeDown(TakeDown::Halt)),
+                    "poweroff" => Some(OnFailure::TakeDown(TakeDown::PowerOff)),
+                    "reboot" => Some(OnFailure::TakeDown(TakeDown::Reboot)),
+                    _ => None,
+                },
+            ),
+        };
+        let on_failure = on_failure.unwrap_or(OnFailure::Continue);
+        (Self { timeout, start_timeout, on_failure }, reader.finish())
     }
 }
 

@@ -66,6 +66,7 @@ fn what_cannot_be_read_is_named_with_what_is_used() {
         ("healthcheck", "started"),
         ("healthcheck-interval", "0"),
         ("healthcheck-retries", "0"),
+        ("start-timeout", "never"),
         ("stop-signal", "SIGNOPE"),
         ("critical", "yes"),
         ("redy", "started"),
@@ -103,11 +104,25 @@ fn a_critical_service_is_given_up_some_time() {
 
 #[test]
 fn containers_that_run_once() {
-    let read = |pairs: &[(&str, &str)]| Once::from_annotations(&annotations(pairs));
-    let (once, warnings) = read(&[("timeout", "5m"), ("on-failure", "reboot")]);
-    assert_eq!(once.timeout, Some(Duration::from_secs(300)));
+    let read = |pairs: &[(&str, &str)]| Once::of_stage(Stage::Onboot, &annotations(pairs));
+    let (once, warnings) = read(&[("timeout", "5m"), ("on-failure", "reboot"), ("start-timeout", "0")]);
+    assert_eq!((once.timeout, once.start_timeout), (Some(Duration::from_secs(300)), Duration::MAX));
     assert_eq!((once.on_failure, warnings.len()), (OnFailure::TakeDown(TakeDown::Reboot), 0));
     let (once, warnings) = read(&[("timeout", "long"), ("on-failure", "panic"), ("restart", "always")]);
-    assert_eq!(once, Once { timeout: None, on_failure: OnFailure::Continue });
+    let usual = Once { timeout: None, start_timeout: START_TIMEOUT, on_failure: OnFailure::Continue };
+    assert_eq!(once, usual);
     assert_eq!(warnings.len(), 3, "{warnings:?}");
+}
+
+#[test]
+fn what_follows_a_failure_on_the_way_down_cannot_be_chosen_and_that_is_said() {
+    let read = |pairs: &[(&str, &str)]| Once::of_stage(Stage::Onshutdown, &annotations(pairs));
+    let (once, warnings) = read(&[("timeout", "2s"), ("on-failure", "reboot")]);
+    assert_eq!((once.timeout, once.on_failure), (Some(Duration::from_secs(2)), OnFailure::Continue));
+    let told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["annotation lkinit.on-failure: \"reboot\" is of a key that means nothing here: not used"]
+    );
+    assert_eq!(once.on_failure.next(Stage::Onshutdown), "the shutdown goes on");
 }

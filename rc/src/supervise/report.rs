@@ -213,13 +213,13 @@ impl Service {
             }
             (Event::Cleaned, Phase::Cleaning, _) if self.machine.wanted => {
                 let exit = self.machine.last_exit.unwrap_or(Exit::LOST);
-                let log = format!("/var/log/{name}.log");
+                let end = &self.ending;
                 match &self.problem {
                     Some(Problem { text, .. }) => {
-                        error!(console, "service {name}: failed: {text} ({exit}); {}; log: {log}", next());
+                        error!(console, "service {name}: failed: {text} ({exit}); {}{end}", next());
                     }
                     None if exit.success() => info!(console, "service {name}: ended ({exit}); {}", next()),
-                    None => error!(console, "service {name}: failed: {exit}; {}; log: {log}", next()),
+                    None => error!(console, "service {name}: failed: {exit}; {}{end}", next()),
                 }
             }
             _ => {}

@@ -11,7 +11,7 @@ use super::Supervisor;
 use super::state::{Event, Left};
 use crate::bundle::Stage;
 use crate::engine::{Engine, Error, Exit, Found, Id, TaskState};
-use crate::launch;
+use crate::launch::{self, Output};
 use crate::logs::Logs;
 use crate::system::{ENGINE_AWAY, SERVICES};
 
@@ -94,14 +94,10 @@ impl Supervisor {
     /// A service that runs already is ours again.
     fn adopt(self: &Rc<Self>, engine: &Rc<dyn Engine>, id: Id, name: String, pid: u32) {
         info!(self.system.console, "service {name}: taken over (process {pid})");
-        let logs = Logs::of(Stage::Services, &name, &self.system.cmdline).starts(None);
-        self.with(&name, |service| {
-            service.pid = Some(pid);
-            service.life = service.life.wrapping_add(1);
-            service.logs = logs;
-        });
+        let logs = Logs::of(Stage::Services, &name, &self.system.cmdline);
+        let life = self.begin_life(&name, pid, Output::of_earlier(logs));
         self.handle(&name, Event::Found(Left::Running));
-        tokio::task::spawn_local(self.clone().await_end(name, engine.clone(), id));
+        tokio::task::spawn_local(self.clone().await_end(name, engine.clone(), id, life));
     }
 
     /// Removes a container that does not run; says how it ended, if it did.

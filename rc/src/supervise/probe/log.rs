@@ -1,153 +1,109 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lines of a service's output, as they come into its log files.
-
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+//! Lines of a service's output, as they come into its log files or to an
+//! external logger.
 
 use regex_lite::Regex;
+use tokio::time::timeout;
 
-use super::LogStart;
-use crate::watch::Watch;
-
-/// How much is read at a time, before others get their turn.
-const PIECE: u64 = 64 * 1024;
+use super::PAUSE;
+use crate::launch::Output;
+use crate::logs::follow::{Follower, From};
 
 /// The most of a line that is looked at.
 const LINE: usize = 8 * 1024;
 
-/// The end of a service's log files.
+/// The end of a service's log.
 pub(super) struct Tail {
     regex: Regex,
-    files: Vec<Follower>,
+    follower: Follower,
 }
 
 impl Tail {
-    pub(super) fn new(regex: Regex, starts: &[LogStart]) -> Self {
-        let files = starts.iter().map(|(path, at)| Follower::new(path, *at)).collect();
-        Self { regex, files }
+    /// Looks at what a process prints, from its beginning on.
+    ///
+    /// # Errors
+    /// In words: the expression, or the log, cannot be used.
+    pub(super) fn new(regex: &str, output: &Output) -> Result<Self, String> {
+        let regex = Regex::new(regex).map_err(|error| error.to_string())?;
+        let follower = Follower::new(&output.logs, From::Marks(&output.marks));
+        let follower = follower.map_err(|error| format!("cannot watch the logs: {error}"))?;
+        Ok(Self { regex, follower })
     }
 
     /// Waits until there is a line that matches.
     pub(super) async fn matching_line(&mut self) -> Result<(), String> {
-        loop {
-            // The watch comes before the look: what comes in between is told.
-            let watch = Watch::files(self.files.iter().map(|file| file.path.as_path()))
-                .map_err(|error| format!("cannot watch the logs: {error}"))?;
-            if self.has_matching_line().await? {
-                return Ok(());
+        let failed = |error| format!("cannot watch the logs: {error}");
+        while !self.has_matching_line().await? {
+            if self.follower.is_cut_off() {
+                // Its socket has a name a moment before it can be connected to.
+                let _ = timeout(PAUSE.1, self.follower.changed()).await;
+            } else {
+                self.follower.changed().await.map_err(failed)?;
             }
-            watch.changed().await;
         }
+        Ok(())
     }
 
     /// Whether a line that has come since the last look matches.
     pub(super) async fn has_matching_line(&mut self) -> Result<bool, String> {
-        let mut found = false;
-        for file in &mut self.files {
-            loop {
-                match file.read(&self.regex) {
-                    Ok(None) => break,
-                    Ok(Some(matched)) => found |= matched,
-                    Err(error) => return Err(format!("{}: {error}", file.path.display())),
-                }
-                tokio::task::yield_now().await;
-            }
+        let (regex, mut found) = (&self.regex, false);
+        let mut look = |text: &str| {
+            found |= regex.is_match(beginning(text));
+        };
+        while self
+            .follower
+            .read(&mut |line| look(line.text))
+            .map_err(|error| format!("cannot read the logs: {error}"))?
+        {
+            tokio::task::yield_now().await;
         }
+        // A prompt may never get its line's end.
+        self.follower.so_far(&mut |line| look(line.text));
         Ok(found)
     }
 }
 
-/// A file that grows, and may be replaced by a new one of its name.
-struct Follower {
-    path: PathBuf,
-    file: Option<File>,
-    at: u64,
-    /// A line whose end has not come yet.
-    line: Vec<u8>,
-}
-
-impl Follower {
-    fn new(path: &Path, at: u64) -> Self {
-        Self { path: path.to_owned(), file: File::open(path).ok(), at, line: Vec::new() }
+/// The part of a line that is looked at.
+fn beginning(text: &str) -> &str {
+    if text.len() <= LINE {
+        return text;
     }
-
-    /// Reads the next piece, of the file that was open to its end first.
-    /// `None`: there is nothing more now.
-    fn read(&mut self, regex: &Regex) -> io::Result<Option<bool>> {
-        if let Some(file) = &mut self.file {
-            let data = file.metadata()?;
-            if !data.is_file() {
-                return Ok(None);
-            }
-            if data.len() < self.at {
-                // It was emptied.
-                self.at = 0;
-            }
-            let mut piece = Vec::new();
-            file.seek(SeekFrom::Start(self.at))?;
-            self.at += file.take(PIECE).read_to_end(&mut piece)? as u64;
-            if !piece.is_empty() {
-                return Ok(Some(self.matches(&piece, regex)));
-            }
-            let new = std::fs::metadata(&self.path);
-            if !new.is_ok_and(|new| (new.dev(), new.ino()) != (data.dev(), data.ino())) {
-                return Ok(None);
-            }
-        }
-        match File::open(&self.path) {
-            Ok(file) => {
-                self.file = Some(file);
-                self.at = 0;
-                Ok(Some(false))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn matches(&mut self, piece: &[u8], regex: &Regex) -> bool {
-        let mut found = false;
-        for part in piece.split_inclusive(|byte| *byte == b'\n') {
-            let room = LINE.saturating_sub(self.line.len());
-            self.line.extend(part.iter().take(room));
-            // A prompt may never get its line's end.
-            let text = String::from_utf8_lossy(&self.line);
-            found = found || regex.is_match(text.trim_end_matches(['\n', '\r']));
-            if part.ends_with(b"\n") {
-                self.line.clear();
-            }
-        }
-        found
-    }
+    // No character is longer than four bytes.
+    (LINE - 3..=LINE).rev().find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::{self, OpenOptions};
     use std::io::Write as _;
+    use std::path::Path;
     use std::time::Duration;
 
-    use tokio::time::{sleep, timeout};
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::logs::Logs;
 
     fn append(path: &Path, text: &str) {
         let file = OpenOptions::new().create(true).append(true).open(path);
         file.unwrap().write_all(text.as_bytes()).unwrap();
     }
 
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test)
+    }
+
     #[test]
     fn a_line_is_found_across_writes_and_rotations() {
         let dir = tempfile::tempdir().unwrap();
         let (out, err) = (dir.path().join("x.out.log"), dir.path().join("x.log"));
+        let logs = Logs::of_daemon("x", &out, &err);
         append(&out, "ready\n");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let find = |write: &dyn Fn()| {
-            let regex = Regex::new("^ready( now)?$").unwrap();
-            let mut tail = Tail::new(regex, &[(out.clone(), 6), (err.clone(), 0)]);
-            runtime.block_on(async {
+            run(async {
+                // What was printed before it was started does not count.
+                let mut tail = Tail::new("^ready( now)?$", &Output::begin(&logs)).unwrap();
                 let early = timeout(Duration::from_millis(20), tail.matching_line()).await;
                 assert!(early.is_err(), "{early:?}");
                 let later = async {
@@ -163,6 +119,8 @@ mod tests {
             append(&err, "not yet\nrea");
             append(&err, "dy now\n");
         });
+        // Without its end, as a prompt is.
+        find(&|| append(&err, "ready now"));
         fs::remove_file(&err).unwrap();
         // In a file that takes the name of the one that is watched.
         find(&|| {
@@ -175,15 +133,22 @@ mod tests {
     #[test]
     fn a_check_sees_what_has_come_since_the_last_one() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.log");
-        let mut tail = Tail::new(Regex::new("beat").unwrap(), &[(path.clone(), 0)]);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
+        let (out, err) = (dir.path().join("x.out.log"), dir.path().join("x.log"));
+        let output = Output::begin(&Logs::of_daemon("x", &out, &err));
+        run(async {
+            let mut tail = Tail::new("beat", &output).unwrap();
             assert_eq!(tail.has_matching_line().await, Ok(false));
-            append(&path, &format!("{}\nbeat\n", "x".repeat(3 * LINE)));
+            append(&err, &format!("{}\nbeat\n", "x".repeat(3 * LINE)));
             assert_eq!(tail.has_matching_line().await, Ok(true));
             assert_eq!(tail.has_matching_line().await, Ok(false));
-            fs::write(&path, "beat\n").unwrap();
+            append(&err, "beat");
+            assert_eq!(tail.has_matching_line().await, Ok(true));
+            assert_eq!(tail.has_matching_line().await, Ok(false), "the same half of a line");
+            append(&err, &format!("\n{}beat\n", "x".repeat(LINE)));
+            // The first line has ended meanwhile; of the second one this is too far behind.
+            assert_eq!(tail.has_matching_line().await, Ok(true));
+            assert_eq!(tail.has_matching_line().await, Ok(false));
+            fs::write(&err, "beat\n").unwrap();
             assert_eq!(tail.has_matching_line().await, Ok(true));
         });
     }

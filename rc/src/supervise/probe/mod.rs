@@ -24,6 +24,7 @@ use regex_lite::Regex;
 use tokio::time::{sleep, timeout};
 
 use crate::engine::{Engine, Id};
+use crate::launch::Output;
 use crate::reaper::Reaper;
 use log::Tail;
 
@@ -124,9 +125,6 @@ fn address(text: &str) -> Result<(Vec<IpAddr>, u16), String> {
     Ok((hosts, port))
 }
 
-/// Where a service's output begins: a file, and the place in it.
-pub type LogStart = (PathBuf, u64);
-
 /// The service that is looked at, in one of its lives.
 pub struct Target {
     /// Its first process.
@@ -138,7 +136,7 @@ pub struct Target {
     /// Our children.
     pub reaper: Reaper,
     /// Where its output is.
-    pub logs: Vec<LogStart>,
+    pub output: Rc<Output>,
     /// A folder of ours, for what a check needs on disk.
     pub folder: &'static Path,
 }
@@ -147,7 +145,7 @@ pub struct Target {
 pub struct Checker {
     probe: Probe,
     target: Target,
-    tail: Option<Tail>,
+    tail: Result<Tail, String>,
     /// What the last look has found, in words; for people.
     finding: Rc<RefCell<String>>,
 }
@@ -156,8 +154,8 @@ impl Checker {
     /// Looks at `target` by `probe`; what it finds is written to `finding`.
     pub fn new(probe: Probe, target: Target, finding: Rc<RefCell<String>>) -> Self {
         let tail = match &probe {
-            Probe::Log(regex) => Regex::new(regex).ok().map(|regex| Tail::new(regex, &target.logs)),
-            _ => None,
+            Probe::Log(regex) => Tail::new(regex, &target.output),
+            _ => Err(String::new()),
         };
         Self { probe, target, tail, finding }
     }
@@ -187,7 +185,7 @@ impl Checker {
                 place::appears(self.target.pid, path).await?;
                 place::connect(self.target.pid, path).await
             }
-            (Probe::Log(_), Some(tail)) => {
+            (Probe::Log(_), Ok(tail)) => {
                 self.finding.replace("no line has matched".to_owned());
                 tail.matching_line().await
             }
@@ -208,12 +206,12 @@ impl Checker {
                 (Probe::Unix(path), _) => place::connect(target.pid, path).await,
                 (Probe::Tcp(hosts, port), _) => net::tcp(target.pid, hosts, *port).await,
                 (Probe::Vsock(port), _) => net::vsock(*port).await,
-                (Probe::Log(_), Some(tail)) => match tail.has_matching_line().await {
+                (Probe::Log(_), Ok(tail)) => match tail.has_matching_line().await {
                     Ok(true) => Ok(()),
                     Ok(false) => Err("no line has matched since the last check".to_owned()),
                     Err(problem) => Err(problem),
                 },
-                (Probe::Log(_), None) => Err("the expression cannot be used".to_owned()),
+                (Probe::Log(_), Err(problem)) => Err(problem.clone()),
                 // It has its own clock, since it leaves a process to end.
                 (Probe::Exec(words), _) => exec::run(target, words, limit).await,
             }

@@ -3,25 +3,47 @@
 //! listen. The last of it is in two files below `/run/lkinit`, which do not
 //! grow beyond a limit and outlive an rc that is killed.
 
-use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use init::sys::clock::since_boot;
-use tokio::sync::broadcast::error::RecvError;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{Receiver, Sender};
 
-use crate::boot::Boot;
 use crate::engine::daemon::{Daemon, Health};
-use crate::supervise::{Change, Supervisor};
 
 /// When a file has so many bytes, it becomes the older one of the two.
 const MOST: u64 = 64 << 10;
 
-/// How many changes somebody who listens may be behind.
+/// How many changes somebody who listens may be behind before it misses some.
 const BEHIND: usize = 256;
+
+/// One service, or one program of ours, has gone from one state to another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// When, in seconds since the kernel started.
+    pub time: f64,
+    /// Which.
+    pub service: String,
+    /// The state it was in; a service's by the words of
+    /// [`crate::supervise::Status::state`].
+    pub from: String,
+    /// The state it is in now.
+    pub to: String,
+    /// What has happened, in words.
+    pub why: String,
+}
+
+impl Change {
+    /// A change at `now`, to the millisecond.
+    pub fn new(now: Duration, who: &str, (from, to): (&str, &str), why: String) -> Self {
+        let time = (now.as_secs_f64() * 1000.0).round() / 1000.0;
+        Self { time, service: who.to_owned(), from: from.to_owned(), to: to.to_owned(), why }
+    }
+}
 
 /// The changes that were written last, and those to come.
 pub struct Journal {
@@ -48,6 +70,11 @@ impl Journal {
         let _ = self.sender.send(change);
     }
 
+    /// Writes down what has happened now.
+    pub fn note(&self, who: &str, states: (&str, &str), why: String) {
+        self.add(Change::new(since_boot(), who, states, why));
+    }
+
     fn write(&self, change: &Change) -> io::Result<()> {
         let mut file = self.open()?;
         if file.metadata()?.len() >= MOST {
@@ -63,68 +90,26 @@ impl Journal {
         OpenOptions::new().create(true).append(true).open(&self.path)
     }
 
-    /// Writes down what happens to the services of a boot, and to its
-    /// containerd, until rc ends.
-    pub fn start(self: &Rc<Self>, boot: &Boot) {
-        tokio::task::spawn_local(self.clone().keep(boot.services.clone()));
-        if let Some(daemon) = &boot.system.daemon {
-            tokio::task::spawn_local(self.clone().watch(daemon.clone()));
-        }
-    }
-
-    async fn keep(self: Rc<Self>, services: Rc<Supervisor>) {
-        let mut written: VecDeque<Change> = VecDeque::new();
-        let (mut known, mut changes) = services.subscribe();
-        loop {
-            // More has happened at once than the channel holds, or this is
-            // the beginning: the supervisor still knows it.
-            for change in known.drain(..) {
-                if !written.contains(&change) {
-                    self.add(change);
-                }
-            }
-            written.clear();
+    /// Writes down what becomes of containerd, until rc ends.
+    pub fn watch(self: &Rc<Self>, daemon: &Daemon) {
+        let (journal, mut health) = (self.clone(), daemon.subscribe());
+        tokio::task::spawn_local(async move {
+            let mut before = "new";
             loop {
-                match changes.recv().await {
-                    Ok(change) => {
-                        if written.len() == BEHIND {
-                            written.pop_front();
-                        }
-                        written.push_back(change.clone());
-                        self.add(change);
-                    }
-                    Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return,
+                let (now, why) = match &*health.borrow_and_update() {
+                    Health::Starting => ("starting", String::new()),
+                    Health::Ready(version) => ("running", version.clone()),
+                    Health::Down { reason, .. } => ("down", reason.clone()),
+                };
+                if now != before {
+                    journal.note("containerd", (before, now), why);
+                    before = now;
+                }
+                if health.changed().await.is_err() {
+                    return;
                 }
             }
-            (known, changes) = services.subscribe();
-        }
-    }
-
-    async fn watch(self: Rc<Self>, daemon: Daemon) {
-        let mut health = daemon.subscribe();
-        let mut before = "new";
-        loop {
-            let (now, why) = match &*health.borrow_and_update() {
-                Health::Starting => ("starting", String::new()),
-                Health::Ready(version) => ("running", version.clone()),
-                Health::Down { reason, .. } => ("down", reason.clone()),
-            };
-            if now != before {
-                self.note("containerd", before, now, why);
-                before = now;
-            }
-            if health.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Writes down what is told of nobody else.
-    pub fn note(&self, who: &str, from: &str, to: &str, why: String) {
-        let time = (since_boot().as_secs_f64() * 1000.0).round() / 1000.0;
-        let (service, from, to) = (who.to_owned(), from.to_owned(), to.to_owned());
-        self.add(Change { time, service, from, to, why });
+        });
     }
 }
 
@@ -151,7 +136,7 @@ mod tests {
         let journal = Journal::new(&path);
         let mut listener = journal.listen();
         for n in 0..3000 {
-            journal.note("web", "running", "stopping", n.to_string());
+            journal.note("web", ("running", "stopping"), n.to_string());
         }
         let found = load(&path);
         assert_eq!(found.last().unwrap().why, "2999");
@@ -162,7 +147,27 @@ mod tests {
 
         // A line that a crash has cut off, and an rc that goes on.
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"time\":1.0,\"ser\n").unwrap();
-        Journal::new(&path).note("rc.init", "ended", "running", "started again".to_owned());
+        Journal::new(&path).note("rc.init", ("ended", "running"), "started again".to_owned());
         assert_eq!(load(&path).last().unwrap().service, "rc.init");
+    }
+
+    #[test]
+    fn a_change_for_programs() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::new(&dir.path().join("events"));
+        let mut listener = journal.listen();
+        let change = Change::new(
+            Duration::from_micros(2_000_400),
+            "x",
+            ("starting", "running"),
+            "process 7".to_owned(),
+        );
+        journal.add(change.clone());
+        assert_eq!(listener.try_recv(), Ok(change));
+        let text = fs::read_to_string(dir.path().join("events")).unwrap();
+        assert_eq!(
+            text,
+            "{\"time\":2.0,\"service\":\"x\",\"from\":\"starting\",\"to\":\"running\",\"why\":\"process 7\"}\n"
+        );
     }
 }
