@@ -82,7 +82,7 @@ fn a_boot_stops_where_it_is_told_to_and_says_how_to_go_on() -> Result<()> {
         });
         vm.send("exit\n")?;
         vm.expect(
-            r#"lkinit: .* onboot 000-fails: failed: .*3.*last output: "the reason why"; log: /run/log/onboot/onboot.000-fails.out.log$"#,
+            r#"lkinit: .* onboot 000-fails: failed: .*3.*last output: "the reason why"; log: /run/log/onboot/onboot.000-fails.log$"#,
         )?;
         vm.expect(r"onboot 000-fails has failed: the boot is stopped \(lkinit.shell=failure\)")?;
         ensure!(!vm.console().text().contains("service idle"), "the boot went on without asking");
