@@ -3,6 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
@@ -65,10 +66,14 @@ pub(super) fn start(console: Arc<Console>) -> Option<Settling> {
 
 /// Waits until every device that is there has its module, and from then on
 /// listens for those that come later.
-pub(super) async fn settled(console: &Arc<Console>, timeline: &Timeline, settling: Option<Settling>) {
-    let Some(settling) = settling else { return };
-    let Ok((devices, report)) = settling.await else {
-        return error!(console, "devices: cold plug ended early; the boot goes on");
+pub(super) async fn settled(
+    console: &Arc<Console>,
+    timeline: &Timeline,
+    settling: Option<Settling>,
+) -> Option<Rc<ColdPlug>> {
+    let Ok((devices, report)) = settling?.await else {
+        error!(console, "devices: cold plug ended early; the boot goes on");
+        return None;
     };
     debug!(
         console,
@@ -78,10 +83,12 @@ pub(super) async fn settled(console: &Arc<Console>, timeline: &Timeline, settlin
         report.modaliases
     );
     note_modules(&report, timeline);
+    let devices = Rc::new(devices);
     let socket =
         devices.uevents().map(|socket| BorrowedFd::try_clone_to_owned(&socket).and_then(Readable::new));
     match socket {
         Some(Ok(socket)) => {
+            let devices = devices.clone();
             tokio::task::spawn_local(async move {
                 while socket.take(|| devices.handle_readable()).await.is_ok() {}
             });
@@ -92,6 +99,7 @@ pub(super) async fn settled(console: &Arc<Console>, timeline: &Timeline, settlin
         // It has been told of when the socket could not be opened.
         None => {}
     }
+    Some(devices)
 }
 
 /// Which modules had to wait for a device that another one brought up. Called

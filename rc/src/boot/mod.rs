@@ -33,6 +33,7 @@ use tokio::sync::{Notify, watch};
 use crate::bundle::Stage;
 use crate::journal::Journal;
 use crate::linger::watched;
+use crate::modules::ColdPlug;
 use crate::progress::{BOOTED, Progress};
 use crate::reaper::Reaper;
 use crate::shell::{self, Shells, point};
@@ -56,6 +57,8 @@ pub struct Boot {
     /// Told when nothing is left to supervise.
     pub finished: Notify,
     going_down: Cell<bool>,
+    /// Cold plug, once it has settled.
+    devices: Cell<Option<Rc<ColdPlug>>>,
     /// What is left of the onboot containers, and the mark of their stage.
     endings: Cell<Option<(String, Endings)>>,
     /// Whether everything is down.
@@ -245,6 +248,7 @@ impl Boot {
             services,
             finished,
             going_down: Cell::new(false),
+            devices: Cell::new(None),
             endings: Cell::new(None),
             down: watch::Sender::new(false),
             leaving,
@@ -284,6 +288,11 @@ impl Boot {
                 kernel::before_rc(begun.at)
             }
         });
+        // Hundreds of messages, for those who listen: they do now, and nobody
+        // else waits for a processor.
+        if let Some(devices) = self.devices.take() {
+            devices.trigger();
+        }
     }
 
     /// Devices and settings, side by side with containerd's start.
@@ -294,7 +303,7 @@ impl Boot {
         timeline.begin_at(DEVICES, "settle", begin);
         timeline.step("settings", || self.set_up());
         let settled = devices::settled(console, timeline, devices);
-        watched(console, "devices: still settling", None, settled).await;
+        self.devices.set(watched(console, "devices: still settling", None, settled).await);
         timeline.end(DEVICES, "settle");
         timeline.join(DEVICES);
         if self.system.cmdline.has("lkinit.watchdog") {

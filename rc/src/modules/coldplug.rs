@@ -40,10 +40,15 @@ impl ColdPlug {
 
     /// Returns when every modalias that has been seen is handled, those of
     /// devices among them that the loaded modules brought up; the calling
-    /// thread works along meanwhile. Then, in the background, the kernel is
-    /// made to send an "add" for every device.
+    /// thread works along meanwhile.
     pub fn settle(&self) -> Report {
         self.0.settle()
+    }
+
+    /// Has the kernel send an "add" for every device there is, in the
+    /// background: for programs that listen, and were not there at the first.
+    pub fn trigger(&self) {
+        self.0.trigger();
     }
 
     /// Has modules loaded, by name or alias, in the background.

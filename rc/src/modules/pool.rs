@@ -148,7 +148,7 @@ impl Pool {
         self.socket.as_deref()
     }
 
-    /// Lends a hand until all is settled, then triggers uevents in the background.
+    /// Lends a hand until all is settled.
     pub(super) fn settle(self: &Arc<Self>) -> Report {
         loop {
             drop(self.work());
@@ -163,12 +163,16 @@ impl Pool {
                 state.settled = true;
                 state.report.modaliases = known;
                 state.report.took = self.started.elapsed();
-                let report = std::mem::take(&mut state.report);
-                state.chores.push_back(Job::Trigger);
-                self.hire(&mut state);
-                return report;
+                return std::mem::take(&mut state.report);
             }
         }
+    }
+
+    /// Has the kernel speak of every device again, in the background.
+    pub(super) fn trigger(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.chores.push_back(Job::Trigger);
+        self.hire(&mut state);
     }
 
     /// Asks for modules by name or alias.
