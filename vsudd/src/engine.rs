@@ -10,11 +10,13 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use socket2::Socket;
 
 use crate::buffer::Pool;
 use crate::link::Side;
 use crate::log::Log;
 use crate::slab::Key;
+use crate::window::Windows;
 
 /// How many events one epoll_wait(2) returns at most.
 const EVENTS: usize = 64;
@@ -85,10 +87,15 @@ pub struct Core {
     pub epoll: Epoll,
     /// Memory for bytes under way.
     pub pool: Pool,
+    /// What vsock sockets may queue.
+    pub windows: Windows,
     /// Where to say what happens.
     pub log: Log,
     /// Connections that have more to do than one turn.
     pub again: Vec<Token>,
+    /// Sockets that are done with. Closing one of vsock sends a packet, which
+    /// can wait until nobody else does.
+    pub closing: Vec<Socket>,
     /// Set when nothing is left to do: whether it was done.
     pub done: Option<bool>,
 }
@@ -144,7 +151,15 @@ impl Engine {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let signals = SignalFd::with_flags(held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
-        let core = Core { epoll, pool: Pool::default(), log, again: Vec::new(), done: None };
+        let core = Core {
+            epoll,
+            pool: Pool::default(),
+            windows: Windows::default(),
+            log,
+            again: Vec::new(),
+            closing: Vec::new(),
+            done: None,
+        };
         Ok(Self { core, _signals: signals })
     }
 
@@ -165,15 +180,7 @@ impl Engine {
                 return Ok(done);
             }
             let wait = if core.again.is_empty() { wait(tasks) } else { EpollTimeout::ZERO };
-            // Whoever was just sent something may answer at once, and may have
-            // only been waiting for this processor: let it. When the answer is
-            // there first, nobody has to wake this thread, which epoll(7) does
-            // on an idle processor if there is one. docs/vsudd.md has what
-            // this saves.
-            if count > 0 && core.again.is_empty() {
-                thread::yield_now();
-            }
-            count = match core.epoll.wait(&mut events, wait) {
+            count = match next(core, &mut events, wait, count > 0) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
                 Err(error) => return Err(error.into()),
@@ -192,6 +199,26 @@ impl Engine {
             expire(tasks, core);
         }
     }
+}
+
+/// The next events; `busy` after some were dealt with.
+///
+/// Whoever was just sent something may answer at once, and may have only been
+/// waiting for this processor: let it. When the answer is there first, nobody
+/// has to wake this thread, which epoll(7) does on an idle processor if there
+/// is one. docs/vsudd.md has what this saves.
+fn next(core: &mut Core, events: &mut [EpollEvent], wait: EpollTimeout, busy: bool) -> nix::Result<usize> {
+    if busy && core.again.is_empty() {
+        thread::yield_now();
+    }
+    if (1..EVENTS).contains(&core.closing.len()) {
+        let count = core.epoll.wait(events, EpollTimeout::ZERO)?;
+        if count > 0 {
+            return Ok(count);
+        }
+    }
+    core.closing.clear();
+    core.epoll.wait(events, wait)
 }
 
 fn dispatch(tasks: &mut [Box<dyn Task>], core: &mut Core, token: Token, flags: EpollFlags) {

@@ -122,6 +122,35 @@ impl Flow {
         }
     }
 
+    /// Reads what the source has said already, before there is a destination.
+    pub fn begin(&mut self, from: &Socket, pool: &mut Pool) {
+        self.readable = true;
+        let mut buffer = self.buffer(pool);
+        match self.fill(&mut buffer, from) {
+            Ok(count) => {
+                self.moved += count as u64;
+                self.held = Some(buffer);
+            }
+            Err(pause) => {
+                pool.give(buffer);
+                self.note_end(pause);
+            }
+        }
+    }
+
+    fn buffer(&self, pool: &mut Pool) -> Buffer {
+        match self.shape {
+            Shape::Bytes => pool.take_any(),
+            Shape::Pack | Shape::Unpack => pool.take(),
+        }
+    }
+
+    fn note_end(&mut self, pause: Pause) {
+        if let Pause::Ended(end) = pause {
+            self.end = Some(end);
+        }
+    }
+
     /// Moves what can be moved. Calls made again after a [`Pause`] that has
     /// not been ended cost no system call.
     pub fn pump(&mut self, from: &Socket, to: &Socket, pool: &mut Pool) -> Pause {
@@ -134,20 +163,14 @@ impl Flow {
         if self.held.is_none() && !self.readable {
             return Pause::Idle;
         }
-        let new = |pool: &mut Pool| match self.shape {
-            Shape::Bytes => pool.take_any(),
-            Shape::Pack | Shape::Unpack => pool.take(),
-        };
-        let mut buffer = self.held.take().unwrap_or_else(|| new(pool));
+        let mut buffer = self.held.take().unwrap_or_else(|| self.buffer(pool));
         let pause = self.run(&mut buffer, from, to);
         if buffer.is_empty() || matches!(pause, Pause::Ended(_)) {
             pool.give(buffer);
         } else {
             self.held = Some(buffer);
         }
-        if let Pause::Ended(end) = pause {
-            self.end = Some(end);
-        }
+        self.note_end(pause);
         pause
     }
 

@@ -13,6 +13,7 @@ use crate::buffer::CAPACITY;
 use crate::door::Door;
 use crate::endpoint::{Dialled, Endpoint, is_transient};
 use crate::engine::{Core, Part, Task, Token};
+use crate::flow::{End, Flow};
 use crate::gate::Gate;
 use crate::link::{Link, Needs, Side};
 use crate::log::Tally;
@@ -43,6 +44,8 @@ pub struct Terms {
 #[derive(Debug)]
 struct Half {
     client: Socket,
+    /// What it has said already.
+    inward: Flow,
     /// When it began to wait for the target.
     since: Option<Instant>,
 }
@@ -52,8 +55,9 @@ struct Half {
 enum Connection {
     /// Its other half is being made.
     Dialling { half: Half, target: Socket },
-    /// It is whole. Says for which sides writability was asked for.
-    Whole { link: Link, client_armed: bool, target_armed: bool },
+    /// It is whole. Says for which sides writability was asked for, and whether
+    /// its vsock end has one of the large windows.
+    Whole { link: Link, client_armed: bool, target_armed: bool, wide: bool },
 }
 
 /// A forward at work.
@@ -113,23 +117,33 @@ impl Forward {
             return;
         }
         core.log.detail(format_args!("{}: connection from {peer}", self.door.listen));
-        let mut half = Half { client, since: None };
+        let mut half = Half { client, inward: Link::inward(self.messages()), since: None };
         if !self.waiting.is_empty() {
             half.since = Some(Instant::now());
             self.waiting.push_back(half);
-        } else if let Some((half, error)) = self.dial(core, half) {
+            return;
+        }
+        // Clients mostly speak first, and have by now. A target that is dialled
+        // and told in one go is woken once.
+        half.inward.begin(&half.client, &mut core.pool);
+        if let Some((half, error)) = self.dial(core, half) {
             self.wait(core, half, &error);
         }
+    }
+
+    /// Whether the target takes messages.
+    fn messages(&self) -> bool {
+        matches!(self.target, Endpoint::Datagram(_))
     }
 
     /// Starts the other half. Gives the connection back when the target is not
     /// there.
     fn dial(&mut self, core: &mut Core, half: Half) -> Option<(Half, io::Error)> {
         match self.target.dial() {
-            Ok(Dialled::Connected(target)) => self.join(core, half.client, target),
+            Ok(Dialled::Connected(target)) => self.join(core, half, target),
             Ok(Dialled::Pending(target)) => self.dialling(core, half, target),
             Err(error) if is_transient(&error) => return Some((half, error)),
-            Err(error) => self.close(core, half.client, &error),
+            Err(error) => self.close(core, half, &error),
         }
         None
     }
@@ -144,8 +158,8 @@ impl Forward {
             && core.epoll.add(&*target, EpollEvent::new(READ_AND_WRITE, token.into())).is_ok()
         {
             self.dialling.push_back((key, Instant::now()));
-        } else {
-            self.connections.remove(key);
+        } else if let Some(Connection::Dialling { mut half, .. }) = self.connections.remove(key) {
+            half.inward.stop(End::Refused, &mut core.pool);
         }
     }
 
@@ -157,10 +171,10 @@ impl Forward {
                 Ok(()) => {
                     // Watched anew, as one half of a whole connection.
                     let _ = core.epoll.delete(&target);
-                    self.join(core, half.client, target);
+                    self.join(core, half, target);
                 }
                 Err(error) if is_transient(&error) => self.wait(core, half, &error),
-                Err(error) => self.close(core, half.client, &error),
+                Err(error) => self.close(core, half, &error),
             }
         }
         self.forget_dialled(core, None);
@@ -176,7 +190,7 @@ impl Forward {
                     return;
                 }
                 if let Some(Connection::Dialling { half, .. }) = self.connections.remove(key) {
-                    self.close(core, half.client, &ErrorKind::TimedOut.into());
+                    self.close(core, half, &ErrorKind::TimedOut.into());
                 }
             }
             self.dialling.pop_front();
@@ -184,13 +198,9 @@ impl Forward {
     }
 
     /// Both halves are there.
-    fn join(&mut self, core: &mut Core, client: Socket, target: Socket) {
-        let messages = matches!(self.target, Endpoint::Datagram(_));
-        let whole = Connection::Whole {
-            link: Link::new(client, target, messages),
-            client_armed: false,
-            target_armed: false,
-        };
+    fn join(&mut self, core: &mut Core, half: Half, target: Socket) {
+        let link = Link::new(half.client, target, half.inward, self.messages());
+        let whole = Connection::Whole { link, client_armed: false, target_armed: false, wide: false };
         let Some(key) = self.connections.insert(whole) else {
             return;
         };
@@ -200,22 +210,43 @@ impl Forward {
             core.log
                 .line(format_args!("{listen}: {} answers again; closed meanwhile: {closed}", self.target));
         }
-        if let Err(error) = self.watch(core, key) {
+        if let Err(error) = self.begin(core, key) {
             core.log.line(format_args!("{}: epoll: {error}: connection closed", self.door.listen));
-            self.connections.remove(key);
+            if let Some(Connection::Whole { mut link, .. }) = self.connections.remove(key) {
+                link.stop(&mut core.pool);
+            }
         }
     }
 
-    /// Watches both sockets of a connection that has become whole.
-    fn watch(&mut self, core: &mut Core, key: Key) -> nix::Result<()> {
+    /// The first turn of a connection that has become whole. Both its sockets
+    /// are watched from then on: what comes first does not have to wait for
+    /// that.
+    fn begin(&mut self, core: &mut Core, key: Key) -> nix::Result<()> {
         let task = self.number;
-        let Some(Connection::Whole { link, .. }) = self.connections.get_mut(key) else {
+        let Some(Connection::Whole { link, client_armed, target_armed, .. }) = self.connections.get_mut(key)
+        else {
             return Ok(());
         };
+        let Needs { client_writable, target_writable, turn, nothing } = link.begin(&mut core.pool);
+        if nothing {
+            self.ended(core, key);
+            return Ok(());
+        }
+        (*client_armed, *target_armed) = (client_writable, target_writable);
         let (client, target) = link.sockets();
-        for (socket, side) in [(client, Side::Client), (target, Side::Target)] {
+        for (needed, socket, end, side) in [
+            (client_writable, client, &self.door.listen, Side::Client),
+            (target_writable, target, &self.target, Side::Target),
+        ] {
+            if needed {
+                widen(socket, end);
+            }
             let token = Token { task, part: Part::Link(key, side) };
-            core.epoll.add(socket, EpollEvent::new(READ, token.into()))?;
+            let flags = if needed { READ_AND_WRITE } else { READ };
+            core.epoll.add(socket, EpollEvent::new(flags, token.into()))?;
+        }
+        if turn {
+            core.again.push(self.token(Part::Link(key, Side::Client)));
         }
         Ok(())
     }
@@ -225,7 +256,7 @@ impl Forward {
         let now = Instant::now();
         let since = *half.since.get_or_insert(now);
         if now.duration_since(since) >= self.terms.patience {
-            self.close(core, half.client, error);
+            self.close(core, half, error);
             return;
         }
         self.waiting.push_front(half);
@@ -255,8 +286,9 @@ impl Forward {
 
     /// Closes a connection that cannot be made whole. Said once until the
     /// target answers, and then counted.
-    fn close(&mut self, core: &mut Core, client: Socket, error: &io::Error) {
-        drop(client);
+    fn close(&mut self, core: &mut Core, mut half: Half, error: &io::Error) {
+        half.inward.stop(End::Refused, &mut core.pool);
+        drop(half);
         if let Some(times) = self.unanswered.add(Instant::now()) {
             let listen = &self.door.listen;
             core.log.line(format_args!("{listen}: {}: {error}: connection closed{times}", self.target));
@@ -266,9 +298,9 @@ impl Forward {
     /// Something happened on a connection, or its next turn has come.
     fn turn(&mut self, core: &mut Core, key: Key, side: Side, flags: EpollFlags) {
         let task = self.number;
-        let (link, client_armed, target_armed) = match self.connections.get_mut(key) {
-            Some(Connection::Whole { link, client_armed, target_armed }) => {
-                (link, client_armed, target_armed)
+        let (link, client_armed, target_armed, wide) = match self.connections.get_mut(key) {
+            Some(Connection::Whole { link, client_armed, target_armed, wide }) => {
+                (link, client_armed, target_armed, wide)
             }
             Some(Connection::Dialling { .. }) => return self.dialled(core, key),
             // It ended a moment ago.
@@ -280,17 +312,20 @@ impl Forward {
             return self.ended(core, key);
         }
         let (client, target) = link.sockets();
+        let (inward, outward, _) = link.totals();
+        if !*wide {
+            *wide = match (&self.door.listen, &self.target) {
+                (Endpoint::Vsock(..), _) => core.windows.open(client, inward),
+                (_, Endpoint::Vsock(..)) => core.windows.open(target, outward),
+                _ => false,
+            };
+        }
         for (needed, armed, socket, end, side) in [
             (client_writable, client_armed, client, &self.door.listen, Side::Client),
             (target_writable, target_armed, target, &self.target, Side::Target),
         ] {
             if needed && !*armed {
-                // A unix socket that was full counts as writable when three
-                // quarters of it are empty again: let that be a piece worth
-                // waking up for. Connections that never fill one need no more.
-                if let Endpoint::Unix(_) = end {
-                    let _ = socket.set_send_buffer_size(CAPACITY);
-                }
+                widen(socket, end);
                 let token = Token { task, part: Part::Link(key, side) };
                 *armed =
                     core.epoll.modify(socket, &mut EpollEvent::new(READ_AND_WRITE, token.into())).is_ok();
@@ -302,11 +337,16 @@ impl Forward {
     }
 
     fn ended(&mut self, core: &mut Core, key: Key) {
-        let Some(Connection::Whole { link, .. }) = self.connections.remove(key) else {
+        let Some(Connection::Whole { link, wide, .. }) = self.connections.remove(key) else {
             return;
         };
+        core.windows.close(wide);
         let listen = &self.door.listen;
         let (inward, outward, lost) = link.totals();
+        // Who serves one client after the other waits for the target's end.
+        let (client, target) = link.into_sockets();
+        drop(target);
+        core.closing.push(client);
         core.log.detail(format_args!("{listen}: connection closed: {inward} bytes in, {outward} bytes out"));
         if lost > 0
             && let Some(times) = self.lost.add(Instant::now())
@@ -315,6 +355,15 @@ impl Forward {
                 "{listen}: {lost} messages of a connection were cut off or too long{times}"
             ));
         }
+    }
+}
+
+/// A unix socket that was full counts as writable when three quarters of it
+/// are empty again: let that be a piece worth waking up for. Connections that
+/// never fill one need no more.
+fn widen(socket: &Socket, end: &Endpoint) {
+    if let Endpoint::Unix(_) = end {
+        let _ = socket.set_send_buffer_size(CAPACITY);
     }
 }
 

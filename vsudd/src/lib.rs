@@ -27,3 +27,4 @@ pub mod rule;
 pub mod run;
 pub mod slab;
 pub mod syslog;
+pub mod window;

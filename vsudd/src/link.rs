@@ -48,9 +48,8 @@ pub struct Needs {
 /// A connection.
 #[derive(Debug)]
 pub struct Link {
-    // Closed first: who serves one client after the other waits for that.
-    target: Socket,
     client: Socket,
+    target: Socket,
     /// From the client to the target.
     inward: Flow,
     /// From the target to the client.
@@ -60,17 +59,42 @@ pub struct Link {
 }
 
 impl Link {
-    /// Joins two connected sockets. With `messages` the target is a datagram
-    /// socket, and the client's stream carries messages with their length.
-    pub fn new(client: Socket, target: Socket, messages: bool) -> Self {
-        let (inward, outward) =
-            if messages { (Shape::Unpack, Shape::Pack) } else { (Shape::Bytes, Shape::Bytes) };
-        Self { target, client, inward: Flow::new(inward), outward: Flow::new(outward), messages }
+    /// The flow from a client to a target that is still to be dialled. With
+    /// `messages` the target is a datagram socket, and the client's stream
+    /// carries messages with their length.
+    pub fn inward(messages: bool) -> Flow {
+        Flow::new(if messages { Shape::Unpack } else { Shape::Bytes })
+    }
+
+    /// Joins two connected sockets, the first of which may have been read from.
+    pub fn new(client: Socket, target: Socket, inward: Flow, messages: bool) -> Self {
+        let outward = Flow::new(if messages { Shape::Pack } else { Shape::Bytes });
+        Self { client, target, inward, outward, messages }
     }
 
     /// The sockets: the client's and the target's.
     pub fn sockets(&self) -> (&Socket, &Socket) {
         (&self.client, &self.target)
+    }
+
+    /// The same, to be closed.
+    pub fn into_sockets(self) -> (Socket, Socket) {
+        (self.client, self.target)
+    }
+
+    /// The first turn. A target that was told something may have answered by
+    /// the time that is done.
+    pub fn begin(&mut self, pool: &mut Pool) -> Needs {
+        if self.inward.moved > 0 {
+            self.outward.source_ready(false);
+        }
+        self.drive(pool)
+    }
+
+    /// Ends both flows; what they hold is dropped.
+    pub fn stop(&mut self, pool: &mut Pool) {
+        self.inward.stop(End::Refused, pool);
+        self.outward.stop(End::Refused, pool);
     }
 
     /// Takes note of what epoll(7) said about one of the sockets.

@@ -22,6 +22,7 @@ pub mod start;
 pub mod swap;
 pub mod tty;
 pub mod uevent;
+pub mod vsock;
 pub mod watchdog;
 pub mod xattr;
 
