@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use pkg::tree::Content;
 use socket2::Socket;
+use tests::examples::image;
 use tests::image::Image;
 use tests::load::client::{Plan, stress};
 use tests::load::{Mode, Request, client, serve};
 use tests::machine::Machine;
 use tests::paths;
-use tests::samples::{CONTAINERD, yaml};
+use tests::samples::yaml;
 use tests::vhost::Device;
 use tests::vm::Vm;
 
@@ -58,7 +59,7 @@ services:
       '00001392-facb-11e6-bd58-64006a7986d3:unix:/run/load/target']
 ";
 
-/// What examples/vsudd-containerd.yml has, and more.
+/// Both ways over the host's device; ready when the host takes its word.
 const HOST: &str = "
 services:
   - name: vsudd
@@ -66,8 +67,10 @@ services:
     binds: ['/run:/run']
     runtime:
       mkdir: [/run/load]
-    command: [/vsudd, -v, -inport, '2374:unix:/run/containerd/containerd.sock', -inport, '5000:unix:/run/load/target',
-      -outport, '/run/load/out:6000', -ready, '6001', -syslog, '6002:/run/load/log', -retry, 20s]
+    command: [/vsudd, -v, -inport, '5000:unix:/run/load/target', -outport, '/run/load/out:6000', -ready, '6001',
+      -syslog, '6002:/run/load/log', -retry, 20s]
+    annotations:
+      lkinit.ready: exec:/vsudd -ready 6003 -retry 1s
 ";
 
 /// How many times as much as a test in a hurry does.
@@ -226,7 +229,7 @@ fn killed(vm: &mut Vm) -> Result<()> {
 fn vsudd_joins_host_and_guest() -> Result<()> {
     let name = "vsock-host";
     let device = Device::start(name)?;
-    let machine = device.attach(machine(name, CONTAINERD, HOST)?);
+    let machine = device.attach(machine(name, DIRECT, HOST)?);
     let ready = host(&device, 6001)?;
     let messages = device.host(6002).listen()?;
     Vm::run(name, machine, |vm| {
@@ -236,9 +239,16 @@ fn vsudd_joins_host_and_guest() -> Result<()> {
             ensure!(said == b"READY=1\n", "{:?}", String::from_utf8_lossy(&said));
             Ok(())
         });
+        vm.check("lkinit.ready asks the host", |vm| {
+            let state = vm.sh("service status | grep '^vsudd '")?;
+            ensure!(state.contains(" readying "), "nobody listens on the host's port yet: {state}");
+            let asked = host(&device, 6003)?;
+            let said = asked.recv_timeout(LONG).context("nothing was said")?;
+            ensure!(said == b"READY=1\n", "{:?}", String::from_utf8_lossy(&said));
+            vm.expect(r"^lkinit: .* service vsudd: running").map(drop)
+        });
         vm.check("from the host", |_| from_host(&device));
         vm.check("to the host", |vm| to_host(vm, &device));
-        vm.check("containerd's API", |_| containerd(&device));
         vm.check("messages, and the last again", |vm| syslog(vm, &messages));
         vm.check("nothing was said to be wrong", |vm| {
             ensure!(!vm.sh("cat /var/log/target.log")?.contains("WRONG"));
@@ -289,39 +299,75 @@ fn to_host(vm: &mut Vm, device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Debian's `ctr`, on the host, of the package that the image's containerd
-/// comes from.
-fn containerd(device: &Device) -> Result<()> {
-    let ctr = paths::target().join("debian/bookworm/root-containerd/usr/bin/ctr").canonicalize()?;
+#[test]
+fn the_example_gives_containerd_to_the_host() -> Result<()> {
+    let name = "example-vsudd-containerd";
+    let device = Device::start(name)?;
     device.bridge("containerd.sock", 2374)?;
-    let run = |words: &[&str]| {
-        let mut command = Command::new(&ctr);
-        command.current_dir(device.folder()).args(["--address", "containerd.sock"]).args(words);
-        let output = command.output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-        anyhow::Ok(text)
-    };
-    ensure!(run(&["version"])?.contains("Server:"));
-    let tasks = run(&["--namespace", "services.linuxkit", "tasks", "ls"])?;
-    for name in ["vsudd", "target"] {
+    let machine = device.attach(image("vsudd-containerd")?.machine(name)?);
+    Vm::run(name, machine, |vm| {
+        for _ in 0..2 {
+            vm.expect(r"^lkinit: .* service (vsudd|getty): running")?;
+        }
+        vm.check("content goes there and back", |_| content(&device));
+        vm.check("a container that the host starts", |vm| container(vm, &device));
+        vm.check("after containerd was killed", |vm| {
+            vm.sh("kill -9 $(pidof containerd)")?;
+            vm.expect("^lkinit: .* containerd: .* ready in")?;
+            ensure!(tasks(&device, "apps")?.lines().any(|line| line.starts_with("probe ")));
+            Ok(())
+        });
+        Ok(())
+    })
+    .with_context(|| format!("the device has said:\n{}", device.log()))
+}
+
+/// Debian's `ctr`, on the host, of the package that the image's containerd
+/// comes from; what it prints.
+fn ctr(device: &Device, words: &[&str]) -> Result<Vec<u8>> {
+    let ctr = paths::target().join("debian/bookworm/root-containerd/usr/bin/ctr").canonicalize()?;
+    let mut command = Command::new(ctr);
+    command.current_dir(device.folder()).args(["--address", "containerd.sock"]).args(words);
+    if words.contains(&"ingest") {
+        command.stdin(fs::File::open(device.folder().join("blob"))?);
+    }
+    let output = command.output()?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
+}
+
+fn tasks(device: &Device, namespace: &str) -> Result<String> {
+    Ok(String::from_utf8(ctr(device, &["--namespace", namespace, "tasks", "ls"])?)?)
+}
+
+/// More than fits into one message of any layer.
+fn content(device: &Device) -> Result<()> {
+    ensure!(String::from_utf8(ctr(device, &["version"])?)?.contains("Server:"));
+    let tasks = tasks(device, "services.linuxkit")?;
+    for name in ["vsudd", "getty"] {
         ensure!(tasks.lines().any(|line| line.starts_with(name) && line.contains("RUNNING")), "{tasks}");
     }
-    // More than fits into one message of any layer: content there and back.
     let blob: Vec<u8> =
         (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     fs::write(device.folder().join("blob"), &blob)?;
-    let script = "\"$0\" --address containerd.sock content ingest --expected-size 3000000 blob <blob && \
-        \"$0\" --address containerd.sock content ls -q";
-    let output = Command::new("sh").current_dir(device.folder()).args(["-c", script]).arg(&ctr).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    let digest = text.lines().find(|line| line.starts_with("sha256:")).context(text.clone())?;
-    let output = Command::new(&ctr)
-        .current_dir(device.folder())
-        .args(["--address", "containerd.sock", "content", "get", digest])
-        .output()?;
-    ensure!(output.stdout == blob, "{} bytes came back", output.stdout.len());
+    ctr(device, &["content", "ingest", "--expected-size", "3000000", "blob"])?;
+    let listed = String::from_utf8(ctr(device, &["content", "ls", "-q"])?)?;
+    let digest = listed.lines().find(|line| line.starts_with("sha256:")).context(listed.clone())?;
+    let back = ctr(device, &["content", "get", digest])?;
+    ensure!(back == blob, "{} bytes came back", back.len());
+    Ok(())
+}
+
+/// Of what is in the machine: the root of getty's container.
+fn container(vm: &mut Vm, device: &Device) -> Result<()> {
+    let root = "/containers/services/getty/rootfs";
+    let words = ["run", "--detach", "--null-io", "--rootfs", root, "probe", "/bin/sleep", "4711"];
+    ctr(device, &[&["--namespace", "apps"][..], &words].concat())?;
+    let tasks = tasks(device, "apps")?;
+    let line = tasks.lines().find(|line| line.starts_with("probe ")).context(tasks.clone())?;
+    let pid = line.split_whitespace().nth(1).context(tasks.clone())?;
+    let command = vm.sh(&format!("tr '\\0' ' ' </proc/{pid}/cmdline"))?;
+    ensure!(line.contains("RUNNING") && command.trim() == "/bin/sleep 4711", "{line}: {command}");
     Ok(())
 }
 
