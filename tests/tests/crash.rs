@@ -124,9 +124,25 @@ fn small(inside: &mut dyn Inside, when: &str) -> Result<()> {
     Ok(())
 }
 
+/// What there is when two looks in a row see the same.
+fn at_rest(inside: &mut dyn Inside) -> Result<Picture> {
+    let mut last = look(inside)?;
+    for _ in 0..30 {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = look(inside)?;
+        if now == last {
+            return Ok(now);
+        }
+        last = now;
+    }
+    anyhow::bail!("it does not come to rest: {last:#?}")
+}
+
 /// The whole of it. `shims` says whether there is containerd.
 fn ordeal(inside: &mut dyn Inside, shims: bool, rounds: Rounds) -> Result<()> {
-    let before = until(inside, LIMIT, "ten services", |now| now.pids.len() == SERVICES)?;
+    // A process runs a moment before its program says so.
+    let up = |now: &Picture| now.pids.len() == SERVICES && now.starts.values().all(|count| *count > 0);
+    let before = until(inside, LIMIT, "ten services", up)?;
     ensure!(before.left.shims.len() == if shims { SERVICES } else { 0 }, "{:?}", before.left.shims);
     ensure!(before.starts.values().all(|count| *count == 1), "{:?}", before.starts);
     small(inside, "after the boot")?;
@@ -134,7 +150,7 @@ fn ordeal(inside: &mut dyn Inside, shims: bool, rounds: Rounds) -> Result<()> {
     // What is compared is an rc that was started again and has started all of
     // its services: of those that it has found it holds other descriptors.
     kill(inside, &Victim::All).context("all, the first time")?;
-    let before = look(inside)?;
+    let before = at_rest(inside)?;
 
     let mut again = |what: &str, rounds: usize, victim: &dyn Fn(usize) -> Victim| {
         let start = Instant::now();
