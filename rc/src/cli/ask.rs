@@ -2,7 +2,6 @@
 //! Who is asked about services: the supervisor, and where it does not answer
 //! what the machine itself shows. containerd is never asked: it may hang.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,18 +12,13 @@ use super::service::Problem;
 use super::status::names;
 use crate::bundle::{Bundle, Stage};
 use crate::control::{Answer, Client, Failure, Request};
-use crate::engine::{Id, direct};
-use crate::process::Identity;
+use crate::engine::{Id, first};
 use crate::supervise::Status;
 use crate::{launch, paths};
 
 /// How long a question may take that the supervisor answers at once. It has
 /// one thread, which may be at something else for a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Where the runc shim keeps the pid of a container's first process, a folder
-/// a namespace.
-const SHIMS: &str = "/run/containerd/io.containerd.runtime.v2.task";
 
 /// What is known of services.
 #[derive(Debug, Default)]
@@ -86,7 +80,7 @@ fn look(options: &Options, name: String) -> Status {
     if let Some(namespace) = &options.namespace {
         id.namespace.clone_from(namespace);
     }
-    let process = process(&id, Path::new(direct::STATE), Path::new(SHIMS));
+    let process = first::process(&id);
     let state = match (&process, &bundle) {
         (Some(_), _) => "running",
         (None, Ok(_)) => "stopped",
@@ -108,41 +102,9 @@ fn look(options: &Options, name: String) -> Status {
     }
 }
 
-/// The first process of a container, by the file of whichever engine has
-/// started it.
-fn process(id: &Id, direct: &Path, shims: &Path) -> Option<Identity> {
-    let by_direct = fs::read_to_string(direct.join(&id.namespace).join(format!("{}.pid", id.name)));
-    if let Some(identity) = by_direct.ok().and_then(|text| text.parse::<Identity>().ok())
-        && identity.is_alive()
-    {
-        return Some(identity);
-    }
-    let pid = fs::read_to_string(shims.join(&id.namespace).join(&id.name).join("init.pid")).ok()?;
-    let identity = Identity::of(pid.trim().parse().ok()?)?;
-    identity.is_alive().then_some(identity)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_is_found_by_either_engines_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let (direct, shims) = (dir.path().join("direct"), dir.path().join("shims"));
-        let id = Id { namespace: "n".to_owned(), name: "x".to_owned() };
-        assert_eq!(process(&id, &direct, &shims), None);
-        let us = Identity::of(std::process::id().cast_signed()).unwrap();
-        fs::create_dir_all(shims.join("n/x")).unwrap();
-        fs::write(shims.join("n/x/init.pid"), us.pid.to_string()).unwrap();
-        assert_eq!(process(&id, &direct, &shims), Some(us));
-        fs::create_dir_all(direct.join("n")).unwrap();
-        fs::write(direct.join("n/x.pid"), format!("{} {}", us.pid, us.start + 1)).unwrap();
-        fs::write(shims.join("n/x/init.pid"), "no number").unwrap();
-        assert_eq!(process(&id, &direct, &shims), None, "another process has the number now");
-        fs::write(direct.join("n/x.pid"), us.to_string()).unwrap();
-        assert_eq!(process(&id, &direct, &shims), Some(us));
-    }
 
     #[test]
     fn a_near_name_is_offered() {

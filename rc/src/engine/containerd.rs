@@ -31,7 +31,7 @@ use tokio::time::sleep;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use super::{Answer, Engine, Error, Exec, Exit, Found, Id, Job, Task, TaskState, direct};
+use super::{Answer, Engine, Error, Exec, Exit, Found, Id, Job, Task, TaskState, direct, first};
 use crate::process::Identity;
 use crate::reaper::Reaper;
 use words::{in_the_way, refused, scoped, signal_process, state, unavailable};
@@ -183,7 +183,9 @@ impl Engine for Containerd {
 
     fn kill<'a>(&'a self, id: &'a Id, signal: i32, all: bool) -> Answer<'a, ()> {
         Box::pin(async move {
-            let process = self.processes.borrow().get(id).copied();
+            let known = self.processes.borrow().get(id).copied();
+            // One that an rc before this one has started is known to its shim.
+            let process = known.or_else(|| first::process(id));
             if let Some(identity) = process.filter(|_| !all) {
                 // At once, and also while containerd is away or hangs. The
                 // shim would have runc do the same.

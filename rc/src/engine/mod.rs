@@ -8,6 +8,7 @@
 pub mod containerd;
 pub mod daemon;
 pub mod direct;
+pub mod first;
 pub mod runtime_config;
 
 use std::fmt;

@@ -31,7 +31,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::bundle::{self, Bundle, Stage};
-use crate::engine::Engine;
+use crate::engine::{Engine, first};
 use crate::journal::Journal;
 use crate::launch::{self, Output};
 use crate::linger::watched;
@@ -210,11 +210,15 @@ impl Supervisor {
         });
         // What an earlier rc knew counts until its services are taken over.
         let known = (!self.taken_over.get()).then(|| self.memory.recall(&name)).flatten();
+        let machine = known.unwrap_or_else(|| Machine::new(seed));
+        // Until then its process is told, and can be stopped, by what the
+        // engine has written down: it may hang.
+        let process = machine.runs().then(|| first::process(&launch::id(&bundle))).flatten();
         let service = Service {
-            machine: known.unwrap_or_else(|| Machine::new(seed)),
+            machine,
             bundle: Rc::new(bundle),
             policy,
-            pid: None,
+            pid: process.map(|process| process.pid.cast_unsigned()),
             life: 0,
             problem: None,
             output: None,

@@ -70,6 +70,7 @@ impl Supervisor {
                 Some(pid) => self.adopt(engine, id, name, *pid),
                 None => {
                     let exit = ended.get(&id).copied().unwrap_or(Exit::LOST);
+                    self.with(&name, |service| service.pid = None);
                     self.handle(&name, Event::Found(Left::Ended(exit)));
                 }
             }
