@@ -306,7 +306,10 @@ impl Supervisor {
 
     async fn launch(self: Rc<Self>, name: String) {
         let Some(bundle) = self.with(&name, |service| service.bundle.clone()) else { return };
-        match self.bring_to_life(&name, &bundle).await {
+        self.with(&name, |service| service.launching = true);
+        let result = self.bring_to_life(&name, &bundle).await;
+        self.with(&name, |service| service.launching = false);
+        match result {
             Ok((engine, started)) => {
                 self.with(&name, |service| service.problem = None);
                 let life = self.begin_life(&name, started.pid, started.output);

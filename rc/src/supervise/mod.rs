@@ -54,6 +54,8 @@ struct Service {
     pid: Option<u32>,
     /// Counts its processes: what belongs to one of them is not done to the next.
     life: u64,
+    /// This rc has it started right now.
+    launching: bool,
     /// Why the last start failed.
     problem: Option<Problem>,
     /// What its process prints, until all that it left is gone.
@@ -64,6 +66,14 @@ struct Service {
     probe: Option<AbortHandle>,
     /// What that has found.
     finding: Rc<RefCell<String>>,
+}
+
+impl Service {
+    /// Whether its container is, or will be, one that this rc has made or
+    /// taken over.
+    fn is_ours(&self) -> bool {
+        self.life > 0 || self.launching
+    }
 }
 
 /// Why a service could not be started, and how often in a row for the same reason.
@@ -220,6 +230,7 @@ impl Supervisor {
             policy,
             pid: process.map(|process| process.pid.cast_unsigned()),
             life: 0,
+            launching: false,
             problem: None,
             output: None,
             ending: String::new(),

@@ -27,17 +27,12 @@ impl Supervisor {
         if self.taken_over.replace(true) {
             return;
         }
-        let mut own = BTreeSet::new();
         let ids: BTreeMap<Id, String> = {
             let services = self.services.borrow();
-            // What this rc has started itself, at a person's word, is ours already.
-            own.extend(services.values().filter(|service| service.life > 0).map(|it| launch::id(&it.bundle)));
-            services
-                .iter()
-                .map(|(name, service)| (launch::id(&service.bundle), name.clone()))
-                .filter(|(id, _)| !own.contains(id))
-                .collect()
+            services.iter().map(|(name, service)| (launch::id(&service.bundle), name.clone())).collect()
         };
+        // A person's word may have this rc start one, before this or meanwhile.
+        let is_ours = |name: &str| self.with(name, |service| service.is_ours()) == Some(true);
         let named = ids.keys().map(|id| id.namespace.as_str());
         let namespaces: BTreeSet<&str> = named.chain([SERVICES]).collect();
         let mut removals = Vec::new();
@@ -46,14 +41,17 @@ impl Supervisor {
         for namespace in namespaces {
             for Found { name, task } in self.found(engine.as_ref(), namespace).await {
                 let id = Id { namespace: namespace.to_owned(), name };
-                if own.contains(&id) {
+                let service = ids.get(&id);
+                if service.is_some_and(|name| is_ours(name)) {
                     continue;
                 }
-                let known = ids.contains_key(&id);
+                let known = service.is_some();
                 match task.map(|task| (task.state, task.pid)) {
                     Some((TaskState::Running, pid)) if known => drop(running.insert(id, pid)),
                     task if known || namespace == SERVICES => {
                         let ended = matches!(task, Some((TaskState::Ended, _)));
+                        // Whoever starts it meanwhile waits for its removal.
+                        self.system.leftovers.add(id.clone());
                         let removal = self.clone().remove_stale(engine.clone(), id.clone(), ended);
                         removals.push((id, tokio::task::spawn_local(removal)));
                     }
@@ -66,6 +64,9 @@ impl Supervisor {
             ended.insert(id, removal.await.unwrap_or(Exit::LOST));
         }
         for (id, name) in ids {
+            if is_ours(&name) {
+                continue;
+            }
             match running.get(&id) {
                 Some(pid) => self.adopt(engine, id, name, *pid),
                 None => {
@@ -105,7 +106,7 @@ impl Supervisor {
     async fn remove_stale(self: Rc<Self>, engine: Rc<dyn Engine>, id: Id, ended: bool) -> Exit {
         // Asked first: whoever has removed it does not know.
         let exit = if ended { engine.wait(&id).await.unwrap_or(Exit::LOST) } else { Exit::LOST };
-        match engine.discard(&id).await {
+        match self.system.leftovers.clear(engine.as_ref(), &id).await {
             Ok(()) => info!(self.system.console, "services: removed the container {id} of an earlier life"),
             Err(error) => warning!(self.system.console, "services: cannot remove an old container: {error}"),
         }
