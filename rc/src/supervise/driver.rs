@@ -338,7 +338,9 @@ impl Supervisor {
             engine = self.system.engine_ready(Stage::Services) => engine?,
             () = &mut late => {
                 let time = since_boot().saturating_sub(begin);
-                return Err(launch::Error::Late { engine: "what runs containers", time });
+                let engine = self.system.engine(Stage::Services);
+                let engine = engine.map_or("what runs containers", |engine| engine.name());
+                return Err(launch::Error::Late { engine, time });
             }
         };
         self.note_turn(name);
