@@ -130,11 +130,11 @@ clippy: setup
 
 unit: setup
 	$(call say,running unit tests)
-	@cargo test --workspace --exclude tests
+	@cargo test --workspace --exclude tests --no-fail-fast
 
 boots: images tools
 	$(call say,booting images in QEMU)
-	@RUST_LIB_BACKTRACE=0 cargo test -p tests
+	@RUST_LIB_BACKTRACE=0 cargo test -p tests --no-fail-fast
 
 # Built once; its own folder, for it shares nothing with ours.
 CARGO_DENY := $(TARGET)/tools/bin/cargo-deny
