@@ -245,7 +245,7 @@ fn vsudd_joins_host_and_guest() -> Result<()> {
             let asked = host(&device, 6003)?;
             let said = asked.recv_timeout(LONG).context("nothing was said")?;
             ensure!(said == b"READY=1\n", "{:?}", String::from_utf8_lossy(&said));
-            vm.expect(r"^lkinit: .* service vsudd: running").map(drop)
+            vm.expect(r"^lkinit: .* service vsudd: ready after ").map(drop)
         });
         vm.check("from the host", |_| from_host(&device));
         vm.check("to the host", |vm| to_host(vm, &device));
