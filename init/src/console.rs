@@ -37,6 +37,15 @@ pub enum Level {
 }
 
 impl Level {
+    /// What each is called on the kernel's command line.
+    pub const WORDS: [(&'static str, Self); 4] =
+        [("debug", Self::Debug), ("info", Self::Info), ("warning", Self::Warning), ("error", Self::Error)];
+
+    /// The level of that name.
+    pub fn by_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find_map(|(name, level)| (*name == word).then_some(*level))
+    }
+
     /// Colours for terminals, as SGR codes (ECMA-48).
     pub(crate) fn colours(self) -> (&'static str, &'static str) {
         match self {
@@ -89,12 +98,7 @@ impl Console {
         if outputs.is_empty() {
             outputs.extend(Output::open(Path::new("/dev/console")));
         }
-        let threshold = match cmdline.get("lkinit.log") {
-            Some("debug") => Level::Debug,
-            Some("warning") => Level::Warning,
-            Some("error") => Level::Error,
-            _ => Level::Info,
-        };
+        let threshold = cmdline.get("lkinit.log").and_then(Level::by_word).unwrap_or(Level::Info);
         Self { outputs, kmsg: tty::open_for_writing(Path::new("/dev/kmsg")).ok(), threshold }
     }
 

@@ -109,6 +109,11 @@ impl Shells {
     }
 }
 
+/// Whether the command line stops the boot before a stage.
+pub fn is_stop(cmdline: &Cmdline, stage: &str) -> bool {
+    list(cmdline, "lkinit.break").any(|stop| stop == stage)
+}
+
 fn list<'a>(cmdline: &'a Cmdline, key: &'a str) -> impl Iterator<Item = &'a str> {
     cmdline.all(key).flat_map(|value| value.split(',')).filter(|word| !word.is_empty())
 }

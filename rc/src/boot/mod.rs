@@ -86,7 +86,7 @@ pub fn main() -> ExitCode {
     let console = Arc::new(Console::open(&cmdline));
     // Modules are loaded beside everything else that is to be made ready,
     // unless the boot is to stop before.
-    let stops = cmdline.all("lkinit.break").any(|stages| stages.split(',').any(|it| it == point::DEVICES));
+    let stops = shell::is_stop(&cmdline, point::DEVICES);
     let early = !contained && !stops && !Path::new(paths::PROGRESS).exists();
     let devices = early.then(|| (since_boot(), devices::start(console.clone())));
     let begun = Begun { at: begin, mounted, contained, devices: Cell::new(devices) };

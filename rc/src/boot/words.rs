@@ -3,6 +3,7 @@
 //! misspelt one would otherwise be silence. docs/command-line.md has them all.
 
 use init::cmdline::Cmdline;
+use init::console::Level;
 
 use crate::logs::settings;
 
@@ -23,9 +24,6 @@ const WORDS: [&str; 9] = [
 const SWITCHES: [&str; 3] =
     ["linuxkit.runc_console", "linuxkit.runc_debug", "linuxkit.unified_cgroup_hierarchy"];
 
-/// The values of `lkinit.log=`.
-const LEVELS: [&str; 4] = ["debug", "info", "warning", "error"];
-
 /// A line for each word that has no meaning. What reads the values of the
 /// other words says what is wrong with them itself.
 pub(super) fn problems(cmdline: &Cmdline) -> Vec<String> {
@@ -42,8 +40,9 @@ pub(super) fn problems(cmdline: &Cmdline) -> Vec<String> {
         } else if WORDS.contains(&key) {
             match value {
                 None | Some("") => problems.push(format!("{word}: needs a value; ignored")),
-                Some(level) if key == "lkinit.log" && !LEVELS.contains(&level) => {
-                    problems.push(format!("{word}: none of {}; using info", LEVELS.join(", ")));
+                Some(level) if key == "lkinit.log" && Level::by_word(level).is_none() => {
+                    let levels = Level::WORDS.map(|(name, _)| name).join(", ");
+                    problems.push(format!("{word}: none of {levels}; using info"));
                 }
                 Some(_) => {}
             }

@@ -43,6 +43,10 @@ pub const SOCKET: &str = "/run/containerd/containerd.sock";
 /// default, as the option `root` is not set.
 const RUNTIME_STATE: &str = "/run/containerd/runc";
 
+/// Where containerd keeps the bundles of its tasks, a folder a namespace; the
+/// runc shim writes the pid of a container's first process there.
+pub(super) const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task";
+
 const NAME: &str = "containerd";
 const RUNTIME: &str = "io.containerd.runc.v2";
 const SPEC_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";

@@ -5,16 +5,12 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Id, direct};
+use super::{Id, containerd, direct};
 use crate::process::Identity;
-
-/// Where the runc shim keeps the pid of a container's first process, a folder
-/// a namespace.
-const SHIMS: &str = "/run/containerd/io.containerd.runtime.v2.task";
 
 /// The first process of a container, while it runs.
 pub fn process(id: &Id) -> Option<Identity> {
-    process_by(id, Path::new(direct::STATE), Path::new(SHIMS))
+    process_by(id, Path::new(direct::STATE), Path::new(containerd::BUNDLES))
 }
 
 fn process_by(id: &Id, direct: &Path, shims: &Path) -> Option<Identity> {

@@ -7,13 +7,11 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use super::{Containerd, RUNTIME_STATE};
+use super::{BUNDLES, Containerd, RUNTIME_STATE};
 use crate::engine::{Id, direct};
 use crate::process;
 
-/// Where containerd keeps the bundles of its tasks, a folder a namespace, and
-/// what belongs to them.
-const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task";
+/// What belongs to the bundles of its tasks.
 const WORK: &str = "/var/lib/containerd/io.containerd.runtime.v2.task";
 
 impl Containerd {
