@@ -61,12 +61,21 @@ impl Fake {
     }
 
     fn start(&self, tree: &Tree, names: &[&str]) -> ColdPlug {
+        self.observed(tree, names, |_| {})
+    }
+
+    fn observed(
+        &self,
+        tree: &Tree,
+        names: &[&str],
+        observer: impl Fn(&Event<'_>) + Send + Sync + 'static,
+    ) -> ColdPlug {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         let socket: io::Result<Box<dyn UeventSource>> = match self.0.sys {
             Some(_) => Err(Errno::EPROTONOSUPPORT.into()),
             None => Ok(Box::new(Queue(self.clone(), File::open("/dev/null").unwrap()))),
         };
-        ColdPlug(Pool::start(tree.place(), names, Box::new(self.clone()), socket, Box::new(|_| {})))
+        ColdPlug(Pool::start(tree.place(), names, Box::new(self.clone()), socket, Box::new(observer)))
     }
 }
 
@@ -241,6 +250,29 @@ fn faults_are_told_and_hold_up_nothing_else() {
     assert!(!of("sd_mod").is_fault());
     assert_eq!(names(report.failed()), ["virtio", "virtio_pci"]);
     assert_eq!(report.complaints.len(), 1);
+}
+
+/// The tables are read again for it, and have the same fault.
+#[test]
+fn a_complaint_is_not_repeated_for_a_device_that_comes_late() {
+    let kernel = Fake::default();
+    let tree = machine().config("broken\n");
+    let complaints = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&complaints);
+    let cold_plug = kernel.observed(&tree, &["overlay"], move |event| {
+        *count.lock().unwrap() += usize::from(matches!(event, Event::Complaint(_)));
+    });
+    let before = cold_plug.settle().loaded().count();
+    for (number, modalias) in (1..).zip(["scsi:disk", "usb:late"]) {
+        // Until its threads have ended, which forget the tables.
+        while Arc::strong_count(&cold_plug.0) > 1 {
+            std::thread::yield_now();
+        }
+        kernel.uevent("add", modalias, "");
+        cold_plug.handle_readable();
+        kernel.wait_for(before + number);
+    }
+    assert_eq!(*complaints.lock().unwrap(), 1);
 }
 
 #[test]

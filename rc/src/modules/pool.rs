@@ -58,6 +58,9 @@ struct State {
     threads: usize,
     settled: bool,
     report: Report,
+    /// What has been complained about: tables are read again for every device
+    /// that comes late, and are no better then.
+    told: HashSet<String>,
 }
 
 impl State {
@@ -361,6 +364,9 @@ impl Pool {
     }
 
     fn complain(&self, complaint: Complaint) {
+        if !self.lock().told.insert(complaint.to_string()) {
+            return;
+        }
         (self.observer)(&Event::Complaint(&complaint));
         let mut state = self.lock();
         if !state.settled {
