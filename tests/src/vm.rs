@@ -173,14 +173,16 @@ impl Vm {
 
     /// Waits until the console says something that matches `regex`, behind
     /// whatever was waited for before; returns its groups, the whole match
-    /// first.
+    /// first. A line of lkinit's may stand behind a prompt, which has no end of
+    /// line.
     pub fn expect(&mut self, regex: &str) -> Result<Vec<String>> {
         self.expect_within(regex, PATIENCE)
     }
 
     /// As [`Vm::expect`], for at most `limit`.
     pub fn expect_within(&mut self, regex: &str, limit: Duration) -> Result<Vec<String>> {
-        let wanted = Regex::new(&format!("(?m){regex}"))?;
+        let behind_prompt = regex.replacen("^lkinit: ", "(?:^|# |login: |Password: )lkinit: ", 1);
+        let wanted = Regex::new(&format!("(?m){behind_prompt}"))?;
         let fatal = (!self.machine.may_panic()).then_some(&*FATAL);
         let deadline = Instant::now() + limit;
         match self.console.wait(&wanted, fatal, &mut self.cursor, deadline) {

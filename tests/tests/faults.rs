@@ -70,6 +70,8 @@ fn a_fault_is_one_line_and_the_boot_goes_on() -> Result<()> {
     Vm::run(name, machine, |vm| {
         vm.expect("the last one ran")?;
         vm.expect("^lkinit: .* service sound: running")?;
+        vm.expect("^lkinit: .* boot: done")?;
+        // A line may come after what it is about.
         vm.sh("sleep 3")?;
         let lines = [
             ("an exit status, with the last output", r"onboot 000-fails: failed: .*3.*the reason why"),

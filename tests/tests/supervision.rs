@@ -165,7 +165,7 @@ fn every_annotation_does_what_it_says() -> Result<()> {
 /// Waits until the slow ones have come to their ends too, in whatever order;
 /// returns what the console has said.
 fn wait_for_all<I: Inside>(inside: &mut I, text: impl Fn(&I) -> String) -> Result<String> {
-    let wanted = ["sick: unhealthy too often", "never: not ready after", "flaky: .*given up", "top: running"];
+    let wanted = ["sick: failed: unhealthy", "never: not ready after", "flaky: .*given up", "top: running"];
     let wanted = wanted.map(|wanted| regex::Regex::new(&format!("service {wanted}")));
     for _ in 0..90 {
         let text = text(inside);
