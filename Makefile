@@ -100,7 +100,7 @@ VHOST := $(TOOLS)/.vhost-device-vsock-$(VHOST_VSOCK)
 tools: setup $(VHOST) ## Programs for tests that Debian does not have
 
 $(VHOST):
-	$(call say,installing vhost-device-vsock $(VHOST_VSOCK))
+	$(call say,building vhost-device-vsock $(VHOST_VSOCK))
 	@cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build vhost-device-vsock --version $(VHOST_VSOCK)
 	@rm -rf $(TOOLS)/build
 	@touch $@
@@ -132,17 +132,20 @@ unit: setup
 	$(call say,running unit tests)
 	@cargo test --workspace --exclude tests --no-fail-fast
 
+# A machine for each processor, and a test in wait for the next that is free or
+# without a machine.
 boots: images tools
 	$(call say,booting images in QEMU)
-	@RUST_LIB_BACKTRACE=0 cargo test -p tests --no-fail-fast
+	@RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$$(($$(nproc) + 1)) cargo test -p tests --lib --test '*' --no-fail-fast
 
-# Built once; its own folder, for it shares nothing with ours.
-CARGO_DENY := $(TARGET)/tools/bin/cargo-deny
+# Built once; its own folder, for it shares nothing with ours. It has little to
+# do here: optimised it would take four times as long to build.
 CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(TOOLS)/bin/cargo-deny
 $(CARGO_DENY):
-	$(call say,building cargo-deny (some minutes, once))
-	@cargo install --quiet --locked --root $(TARGET)/tools --target-dir $(TARGET)/tools/build --version $(CARGO_DENY_VERSION) cargo-deny
-	@rm -rf $(TARGET)/tools/build
+	$(call say,building cargo-deny $(CARGO_DENY_VERSION))
+	@CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --debug --locked --root $(TOOLS) --target-dir $(TOOLS)/build-deny --version $(CARGO_DENY_VERSION) cargo-deny
+	@rm -rf $(TOOLS)/build-deny
 
 .PHONY: deny
 deny: setup $(CARGO_DENY) ## Licences, sources, duplicates and advisories of all crates
@@ -166,14 +169,27 @@ boots-and-fuzz: images
 	wait $$fuzz || { cat $(TARGET)/fuzz.log; exit 1; }; \
 	grep '^fuzz: ' $(TARGET)/fuzz.log
 
-.PHONY: test boots-and-fuzz
+# What boots need is downloaded and built beside the checks, by processors that
+# these leave idle: they wait for one crate, or run tests that wait.
+.PHONY: test checks provisions boots-and-fuzz
 test: ## All checks and tests, boots in QEMU included
 	@$(MAKE) setup
+	@setsid nice -n 19 bash -ec 'echo 19 2>/dev/null >/proc/self/autogroup || true; exec $(MAKE) provisions' & beside=$$!; \
+	trap 'kill -- -$$beside 2>/dev/null || true' EXIT; \
+	$(MAKE) checks; \
+	echo '== waiting for what boots need'; \
+	wait $$beside
+	@$(MAKE) boots-and-fuzz
+
+checks:
 	@$(MAKE) fmt-check
 	@$(MAKE) clippy
-	@$(MAKE) deny
 	@$(MAKE) unit
-	@$(MAKE) boots-and-fuzz
+
+provisions:
+	@$(MAKE) deny
+	@$(MAKE) tools
+	@$(MAKE) images
 
 RUNS ?= 5
 .PHONY: bench
@@ -199,14 +215,14 @@ SURVIVAL ?= 20
 .PHONY: soak
 soak: images tools ## The long tests: many shutdowns, many connections (SOAK=50), reboots and power cuts (SURVIVAL=20), crashes, restarts
 	$(call say,$(SOAK) rounds of shutting down and connecting)
-	@LKINIT_SOAK=$(SOAK) RUST_LIB_BACKTRACE=0 cargo test -p tests --test shutdown --test vsock -- --nocapture --test-threads=1
+	@LKINIT_SOAK=$(SOAK) RUST_LIB_BACKTRACE=0 cargo test -p tests --test boots -- shutdown:: forwarding:: --nocapture --test-threads=1
 	$(call say,a minute of flood through the logger)
 	@LKINIT_SOAK=1 cargo test -p rc --test logger -- --nocapture --test-threads=1
 	$(call say,$(SURVIVAL) reboots and as many power cuts of a disk)
-	@LKINIT_SOAK=$(SURVIVAL) RUST_LIB_BACKTRACE=0 cargo test -p tests --test survival -- --nocapture --test-threads=1
+	@LKINIT_SOAK=$(SURVIVAL) RUST_LIB_BACKTRACE=0 cargo test -p tests --test boots -- survival:: --nocapture --test-threads=1
 	$(call say,ten crashes of each kind; containerd away for 30 s; 10,000 restarts)
 	@LKINIT_CRASHES=10 LKINIT_OUTAGE=30 LKINIT_RESTARTS=10000 RUST_LIB_BACKTRACE=0 \
-		cargo test -p tests --test crash --test outage --test restarts -- --nocapture --test-threads=1
+		cargo test -p tests --test boots -- crash:: outage:: restarts:: --nocapture --test-threads=1
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz

@@ -136,14 +136,31 @@ impl Console {
         self.state().lines(0)
     }
 
-    /// The last `count` lines, the unfinished one too, with their times.
+    /// The last `count` lines, the unfinished one too, with their times. What
+    /// the kernel says before `/init` runs is left out, once that runs.
     pub fn tail(&self, count: usize) -> String {
         let state = self.state();
-        let mut lines = state.lines(state.times.len().saturating_sub(count));
+        let mut lines = state.lines(0);
         lines.extend(state.unfinished());
-        let shown = lines.iter().map(|l| format!("  [{:8.3}] {}\n", l.at.as_secs_f64(), l.text));
-        shown.collect()
+        let init = lines.iter().rposition(|line| line.text.contains("Run /init as init process"));
+        let begin = lines.len().saturating_sub(count).max(init.unwrap_or(0));
+        let shown = lines[begin..].iter();
+        shown.map(|line| format!("  [{:8.3}] {}\n", line.at.as_secs_f64(), line.text)).collect()
     }
+}
+
+/// How many lines of a console tell why something on it is not as it should be.
+const EXCERPT: usize = 30;
+
+/// What of a console's text tells why something on it is not as it should be:
+/// the last lines of lkinit about `subject`; of lkinit, if there are none; or
+/// of whoever it was. A whole transcript in an error hides the error.
+pub fn excerpt(text: &str, subject: &str) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    let ours: Vec<&str> = all.iter().copied().filter(|line| line.contains("lkinit: ")).collect();
+    let about: Vec<&str> = ours.iter().copied().filter(|line| line.contains(subject)).collect();
+    let lines = [about, ours, all].into_iter().find(|lines| !lines.is_empty()).unwrap_or_default();
+    lines[lines.len().saturating_sub(EXCERPT)..].iter().map(|line| format!("  {line}\n")).collect()
 }
 
 impl State {
@@ -238,6 +255,27 @@ mod tests {
         assert_eq!(console.lines(), [line(0, "one"), line(0, "two"), line(2, "")]);
         assert_eq!(console.tail(1), "  [   2.000] rest\n");
         assert_eq!(Console::default().lines(), []);
+    }
+
+    #[test]
+    fn the_kernels_own_boot_is_not_shown_once_it_is_over() {
+        let console = console(&["[ 0.1] a\n[ 0.2] b\n"]);
+        assert_eq!(console.tail(9).lines().count(), 2);
+        console.state().append("[ 0.3] Run /init as init process\nlkinit: x\n", Duration::from_secs(1));
+        assert_eq!(
+            console.tail(9),
+            "  [   1.000] [ 0.3] Run /init as init process\n  [   1.000] lkinit: x\n"
+        );
+        assert_eq!(console.tail(1), "  [   1.000] lkinit: x\n");
+    }
+
+    #[test]
+    fn an_excerpt_is_about_something() {
+        let text = "noise\nlkinit: service a: x\n# lkinit: service b: y\n";
+        assert_eq!(excerpt(text, "service b"), "  # lkinit: service b: y\n");
+        assert_eq!(excerpt(text, "service c"), "  lkinit: service a: x\n  # lkinit: service b: y\n");
+        assert_eq!(excerpt("one\ntwo\n", "x"), "  one\n  two\n");
+        assert_eq!(excerpt(&"line\n".repeat(99), "x").lines().count(), EXCERPT);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output as ProcessOutput, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use regex::Regex;
 
 use crate::console::{Console, Found};
@@ -21,9 +21,10 @@ use crate::control::Output;
 use crate::image::Image;
 use crate::inside::Inside;
 use crate::paths;
+use crate::vm::{brief, repeat};
 
 /// How long to wait where nothing else is said.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a container engine does: `$1` is the folder of the root, `$2` a name.
 /// The cgroup namespace's root stays free of processes, as a machine's is.
@@ -184,6 +185,14 @@ impl Native {
         &self.console
     }
 
+    fn find(&self, regex: &str, cursor: &mut usize) -> Result<Vec<String>> {
+        let wanted = Regex::new(&format!("(?m){regex}"))?;
+        match self.console.wait(&wanted, None, cursor, Instant::now() + PATIENCE) {
+            Found::Match(groups) => Ok(groups),
+            _ => bail!("/{regex}/ did not come within {PATIENCE:?}"),
+        }
+    }
+
     fn command(&self, command: &str) -> Command {
         let mut enter = Command::new("nsenter");
         enter.arg("--target").arg(self.first.to_string());
@@ -202,14 +211,14 @@ impl Inside for Native {
     }
 
     fn expect(&mut self, regex: &str) -> Result<Vec<String>> {
-        let wanted = Regex::new(&format!("(?m){regex}"))?;
-        match self.console.wait(&wanted, None, &mut self.cursor, Instant::now() + PATIENCE) {
-            Found::Match(groups) => Ok(groups),
-            _ => bail!(
-                "/{regex}/ did not come within {PATIENCE:?}; the last lines:\n{}",
-                self.console.tail(40)
-            ),
-        }
+        let mut cursor = self.cursor;
+        let found = self.find(regex, &mut cursor);
+        self.cursor = cursor;
+        found
+    }
+
+    fn said(&mut self, regex: &str) -> Result<Vec<String>> {
+        self.find(regex, &mut 0)
     }
 }
 
@@ -285,5 +294,9 @@ pub fn run_native(
         return Ok(());
     }
     let mut native = Native::start(name, image, cmdline)?;
-    test(&mut native).with_context(|| format!("the last lines of {name}:\n{}", native.console.tail(60)))
+    test(&mut native).map_err(|error| {
+        // The reason first, for whoever shows the beginning of it.
+        let (reason, again) = (brief(&format!("{error:#}")), repeat());
+        Error::msg(format!("{reason}\nagain: {again}\nthe end of {name}:\n{}", native.console.tail(40)))
+    })
 }

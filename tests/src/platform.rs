@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::image::Image;
+use crate::inside::Inside as _;
 use crate::machine::Machine;
 use crate::paths;
 use crate::samples::yaml;
@@ -195,9 +196,8 @@ fn check(vm: &mut Vm, container: &str, hostname: &str, wanted: &str) -> Result<(
         vm.check(format!("the tree as the service {service} sees it"), |vm| {
             let log = format!("/var/log/{service}.out.log");
             // The service runs; its lines may be on their way.
-            let tree = vm.sh(&format!(
-                "for i in 1 2 3 4 5 6 7 8 9; do grep -qx end {log} && break; sleep 1; done; cat {log}"
-            ))?;
+            vm.until(&format!("grep -qx end {log}"))?;
+            let tree = vm.sh(&format!("cat {log}"))?;
             ensure!(tree == wanted, "{tree}\nand not\n{wanted}");
             Ok(())
         });

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use regex::Regex;
 
@@ -27,7 +27,7 @@ use crate::slots::Slot;
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// How many lines of the transcript an error shows.
-const SHOWN: usize = 60;
+const SHOWN: usize = 40;
 
 /// After one of these nothing that is waited for will come.
 static FATAL: LazyLock<Regex> = LazyLock::new(|| {
@@ -56,9 +56,9 @@ static EMULATOR: LazyLock<Regex> = LazyLock::new(|| {
         .unwrap_or_else(|error| unreachable!("a constant expression: {error}"))
 });
 
-/// How many machines of one test program may be booted again: more than that
-/// is no accident.
-const SECOND_BOOTS: usize = 2;
+/// How many machines of one test program may be booted again: of some seventy,
+/// more than that is no accident.
+const SECOND_BOOTS: usize = 4;
 
 /// How many were.
 static BOOTED_AGAIN: AtomicUsize = AtomicUsize::new(0);
@@ -151,7 +151,7 @@ impl Vm {
         let input = child.stdin.take().context("QEMU has no input")?;
         let output = child.stdout.take().context("QEMU has no output")?;
         let console = Console::read(output, transcript, start)?;
-        let control = accept(&listener).with_context(|| {
+        let control = accept(&listener, &mut child).with_context(|| {
             let said = fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
             let _ = child.kill();
             let _ = child.wait();
@@ -181,11 +181,23 @@ impl Vm {
 
     /// As [`Vm::expect`], for at most `limit`.
     pub fn expect_within(&mut self, regex: &str, limit: Duration) -> Result<Vec<String>> {
-        let behind_prompt = regex.replacen("^lkinit: ", "(?:^|# |login: |Password: )lkinit: ", 1);
-        let wanted = Regex::new(&format!("(?m){behind_prompt}"))?;
+        let mut cursor = self.cursor;
+        let found = self.find(regex, limit, &mut cursor);
+        self.cursor = cursor;
+        found
+    }
+
+    /// Waits until the console has said something that matches `regex`, whenever
+    /// that was: see [`crate::inside::Inside::said`].
+    pub fn said(&mut self, regex: &str) -> Result<Vec<String>> {
+        self.find(regex, PATIENCE, &mut 0)
+    }
+
+    fn find(&mut self, regex: &str, limit: Duration, cursor: &mut usize) -> Result<Vec<String>> {
+        let wanted = Regex::new(&format!("(?m){}", beside_prompts(regex)))?;
         let fatal = (!self.machine.may_panic()).then_some(&*FATAL);
         let deadline = Instant::now() + limit;
-        match self.console.wait(&wanted, fatal, &mut self.cursor, deadline) {
+        match self.console.wait(&wanted, fatal, cursor, deadline) {
             Found::Match(groups) => {
                 self.seen = true;
                 Ok(groups)
@@ -215,13 +227,18 @@ impl Vm {
     }
 
     /// One of several checks of a machine that takes long to boot: a failure
-    /// is kept for the end, and the next check is made all the same.
+    /// is kept for the end, where it is told in full, and the next check is made
+    /// all the same.
     pub fn check(&mut self, name: impl Display, check: impl FnOnce(&mut Self) -> Result<()>) {
         match check(self) {
             Ok(()) => eprintln!("  {name}: ok"),
             Err(error) => {
-                eprintln!("  {name}: FAILED: {error:#}");
-                self.failures.push(format!("{name}: {error:#}"));
+                let failure = format!("{name}: {error:#}");
+                eprintln!(
+                    "  {name}: FAILED: {:.200}",
+                    format!("{error:#}").lines().next().unwrap_or_default()
+                );
+                self.failures.push(failure);
             }
         }
     }
@@ -261,15 +278,17 @@ impl Vm {
         let _ = self.child.wait();
     }
 
-    /// All that is needed to see what went wrong and to see it again.
+    /// All that is needed to see what went wrong and to see it again: the
+    /// reasons first, for whoever shows the beginning of it.
     fn report(&self) -> Error {
         let qemu = fs::read_to_string(self.folder.join("qemu.log")).unwrap_or_default();
+        let failures: Vec<String> = self.failures.iter().map(|failure| brief(failure)).collect();
         Error::msg(format!(
-            "{}\n{qemu}\nthe last {SHOWN} lines of {}:\n{}\nagain: {}\nby hand: {}\n",
-            self.failures.join("\n"),
+            "{}\n{qemu}again: {}\nthe end of {}:\n{}\nby hand: {}\n",
+            failures.join("\n"),
+            repeat(),
             self.folder.join("transcript").display(),
             self.console.tail(SHOWN),
-            repeat(),
             self.machine.by_hand(),
         ))
     }
@@ -284,16 +303,33 @@ impl Drop for Vm {
     }
 }
 
-fn accept(listener: &UnixListener) -> Result<Control> {
-    let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    let ready = poll(&mut waiting, PollTimeout::from(30_000_u16))?;
-    ensure!(ready == 1, "it did not open its control channel within 30 s");
-    Control::new(listener.accept()?.0)
+/// A line of lkinit's may stand behind a prompt, and a prompt before one.
+fn beside_prompts(regex: &str) -> String {
+    let regex = regex.replacen("^lkinit: ", "(?:^|[#:] )lkinit: ", 1);
+    match regex.strip_suffix(" $") {
+        Some(prompt) => format!("{prompt} (?:$|lkinit: )"),
+        None => regex,
+    }
+}
+
+/// Waits until QEMU has opened the control channel, or has ended.
+fn accept(listener: &UnixListener, child: &mut Child) -> Result<Control> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut waiting, PollTimeout::from(100_u8))? == 1 {
+            return Control::new(listener.accept()?.0);
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("it ended: {status}");
+        }
+        ensure!(Instant::now() < end, "it did not open its control channel within 30 s");
+    }
 }
 
 /// The command that runs this test again. A test's thread has its name, and
 /// its program the name of the file it is in, a dash and a hash.
-fn repeat() -> String {
+pub(crate) fn repeat() -> String {
     let program = std::env::current_exe().ok();
     let stem = program.as_deref().and_then(Path::file_stem).and_then(|s| s.to_str());
     let file = stem.and_then(|s| s.rsplit_once('-')).map_or("NAME", |(file, _)| file);
@@ -305,9 +341,44 @@ fn repeat() -> String {
     }
 }
 
+/// A failure that takes few lines: of a long one the first, which say what was
+/// expected, and the last.
+pub(crate) fn brief(failure: &str) -> String {
+    const FIRST: usize = 15;
+    const LAST: usize = 20;
+    let lines: Vec<String> = failure.lines().map(|line| format!("{line:.300}")).collect();
+    let Some(left) = lines.len().checked_sub(FIRST + LAST).filter(|left| *left > 0) else {
+        return lines.join("\n");
+    };
+    let (first, last) = (&lines[..FIRST], &lines[lines.len() - LAST..]);
+    format!("{}\n... {left} lines ...\n{}", first.join("\n"), last.join("\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_and_prompts_may_stand_beside_each_other() {
+        let found = |regex: &str, text: &str| {
+            Regex::new(&format!("(?m){}", beside_prompts(regex))).unwrap().is_match(text)
+        };
+        assert!(
+            found("^lkinit: .* up", "a\nlkinit: [1] up\n") && found("^lkinit: .* up", "~ # lkinit: [1] up\n")
+        );
+        assert!(!found("^lkinit: .* up", "a lkinit: [1] up\n"));
+        assert!(found("login: $", "x login: ") && found("login: $", "x login: lkinit: [1] up\n"));
+        assert!(!found("login: $", "x login: root\n"));
+    }
+
+    #[test]
+    fn a_long_failure_is_cut_in_its_middle() {
+        let lines = |count: usize| (0..count).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
+        assert_eq!(brief(&lines(35)), lines(35));
+        let cut = brief(&lines(1000));
+        assert!(cut.starts_with("line 0\n") && cut.contains("\n... 965 lines ...\nline 980\n"), "{cut}");
+        assert_eq!(brief(&"x".repeat(9999)).len(), 300);
+    }
 
     #[test]
     fn only_what_the_emulator_does_is_its_fault() {

@@ -3,20 +3,18 @@
 //! far as this test goes: its service answers at its address. What metadata does
 //! with every answer is tried in `metadata`'s own tests.
 
-#[path = "../../metadata/tests/support/server.rs"]
-mod server;
-#[path = "../../metadata/tests/support/tls.rs"]
-mod tls;
-
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Result, ensure};
-use server::{Received, Reply, Server};
 use tests::examples::image;
 use tests::image::Image;
+use tests::inside::Inside as _;
 use tests::platform::{Folder, IMDS, WIRESERVER, nic};
 use tests::vm::Vm;
+
+use crate::server::{Received, Reply, Server};
+use crate::tls;
 
 /// Boots the example beside these services, and waits for the line of its
 /// service `app`. A command in the machine must succeed, too.
@@ -32,8 +30,7 @@ fn boot(
     Vm::run(name, nic(machine, services), |vm| {
         vm.expect("^lkinit: .* onboot 002-metadata: done in")?;
         vm.expect("^lkinit: .* service app: running")?;
-        let said =
-            vm.sh("for i in $(seq 60); do grep . /var/log/app.out.log && exit; sleep 1; done; exit 1")?;
+        let said = vm.until("grep . /var/log/app.out.log")?;
         ensure!(said == line, "{said}");
         ensure!(vm.sh("hostname")? == "example\n");
         vm.sh(also)?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::examples::image;
+use tests::inside::Inside as _;
 use tests::vm::Vm;
 
 /// The host's end of the port.
@@ -93,11 +94,11 @@ fn without_a_port_the_agent_ends_in_peace() -> Result<()> {
     let name = "example-qemu-ga-none";
     Vm::run(name, image("qemu-ga")?.machine(name)?, |vm| {
         vm.expect("^lkinit: .* service qemu-ga: running")?;
-        let said =
-            vm.sh("for i in $(seq 60); do grep . /var/log/qemu-ga.log && exit; sleep 1; done; exit 1")?;
+        let said = vm.until("grep . /var/log/qemu-ga.log")?;
         ensure!(said.contains("no virtio-serial port called org.qemu.guest_agent.0"), "{said}");
-        let status = vm.sh("sleep 3; service status")?;
-        ensure!(status.lines().any(|line| line.contains("qemu-ga") && !line.contains("running")), "{status}");
+        vm.until("service status | grep '^qemu-ga ' | grep -v running")?;
+        // Long enough for a restart.
+        vm.sh("sleep 3")?;
         ensure!(vm.sh("wc -l </var/log/qemu-ga.log")?.trim() == "1", "it was started again");
         Ok(())
     })

@@ -98,6 +98,7 @@ fn kills_and_floods_lose_nothing_and_slow_nobody() -> Result<()> {
             vm.sh(&format!("kill -9 {logger}"))?;
             vm.expect("^lkinit: .* logs: the logger ended: .*SIGKILL.*; starting it again")?;
             vm.sh("service stop counter")?;
+            vm.until("tail -n 1 /var/log/counter.out.log | grep '^last '")?;
             let found = numbers(vm, "counter")?;
             every_number_once(&found)?;
             let last = vm.sh("tail -n 1 /var/log/counter.out.log")?;
@@ -112,10 +113,13 @@ fn kills_and_floods_lose_nothing_and_slow_nobody() -> Result<()> {
             Ok(())
         });
         vm.check("a flood beside a service", |vm| {
+            let calm = vm.sh("{ grep -c ^n /var/log/pace.out.log; sleep 4; grep -c ^n /var/log/pace.out.log; }")?;
+            let calm: Vec<usize> = calm.lines().map(str::parse).collect::<Result<_, _>>()?;
+            let calm = calm[1] - calm[0];
             let before = anonymous_memory(vm, "$(pidof rc.init)")?;
             let logger = anonymous_memory(vm, "$(pidof rc.logger)")?;
             let begin = numbers(vm, "pace")?.len();
-            vm.sh("touch /run/go; sleep 6")?;
+            vm.sh("touch /run/go; sleep 4")?;
             let after = anonymous_memory(vm, "$(pidof rc.init)")?;
             let logger_after = anonymous_memory(vm, "$(pidof rc.logger)")?;
             let found = numbers(vm, "pace")?;
@@ -126,14 +130,15 @@ fn kills_and_floods_lose_nothing_and_slow_nobody() -> Result<()> {
             vm.sh("while pidof yes; do sleep 0.2; done; sleep 1")?;
             let sizes = sizes(vm, "/var/log/flood.*")?;
             eprintln!(
-                "    {printed} lines beside the flood; rc {before} -> {after} KiB, logger {logger} -> \
+                "    {printed} lines in 4 s beside the flood, {calm} without; rc {before} -> {after} KiB, logger {logger} -> \
                  {logger_after} KiB; {sizes:?} bytes kept"
             );
             ensure!(after <= before + 128 && logger_after <= logger + 128, "memory grows");
             // Four files of 384 KiB: just after a rotation three of them are full.
             let sum = sizes.iter().sum::<u64>();
             ensure!(sizes.iter().all(|size| *size <= 3 << 17) && sum >= 1 << 20, "{sizes:?}: {sum}");
-            ensure!(printed >= 15, "only {printed} lines in six seconds, of thirty");
+            // The flood has one of the two processors.
+            ensure!(2 * printed >= calm, "only {printed} lines beside the flood, and {calm} without");
             Ok(())
         });
         vm.check("containerd's own log goes the same way", |vm| {
@@ -183,11 +188,10 @@ fn memlogd_has_it_and_may_be_killed() -> Result<()> {
         });
         vm.expect("^lkinit: .* boot: done")?;
         vm.check("logread has it too", |vm| {
-            let text = vm.sh("sleep 2; /usr/bin/logread")?;
             for line in
                 [";onboot.000-hello.out;hello from onboot", ";onboot.000-hello;to stderr", ";talker.out;n 3"]
             {
-                ensure!(text.lines().any(|found| found.ends_with(line)), "no {line} in\n{text}");
+                vm.until(&format!("/usr/bin/logread | grep '{line}$'"))?;
             }
             Ok(())
         });
@@ -196,10 +200,11 @@ fn memlogd_has_it_and_may_be_killed() -> Result<()> {
             vm.expect("^lkinit: .* logs: the external logger no longer reads talker.out: .*fallback.log")?;
             vm.sh("sleep 2; /etc/init.d/002-logging")?;
             vm.expect("^lkinit: .* logs: the external logger reads talker.out again")?;
-            vm.sh("sleep 2; service stop talker; sleep 1")?;
-            let text = vm.sh(
-                "cat /var/log/talker.out.log* /var/log/talker.out.fallback.log | sed -n 's/^.*n //p' | sort -n",
-            )?;
+            vm.sh("sleep 2; service stop talker")?;
+            // Not all that was printed last is in the files at once.
+            let all = "cat /var/log/talker.out.log* /var/log/talker.out.fallback.log | sed -n 's/^.*n //p' | sort -n";
+            vm.until(&format!("{all} | awk '$1 != NR - 1 {{ exit 1 }}'"))?;
+            let text = vm.sh(&format!("sleep 1; {all}"))?;
             let found = text.lines().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
             every_number_once(&found)?;
             let counts = vm.sh("cat /var/log/talker.out.fallback.log | wc -l; ls /var/log/talker.out.log.* | wc -l")?;
@@ -223,7 +228,7 @@ services:
     annotations: {lkinit.restart-max: 1/1h}
   - name: slow
     image: lkinit/busybox
-    command: [/bin/sh, -c, 'echo not ready yet; sleep 1; echo now ready; exec sleep 100000']
+    command: [/bin/sh, -c, 'echo not ready yet; sleep 2; echo now ready; exec sleep 100000']
     annotations: {lkinit.ready: 'log:^now ready$'}
 files:
   - path: etc/init.d/001-run
@@ -238,7 +243,7 @@ files:
 /// is found in what is printed: in files, and with an external logger.
 #[test]
 fn what_is_printed_is_looked_at_wherever_it_goes() -> Result<()> {
-    let ready = regex::Regex::new(r"service slow: ready after ([0-9.]+)s \(log:\^now ready\$\)")?;
+    let ready = r"service slow: ready after ([0-9.]+)s \(log:\^now ready\$\)";
     for (name, init, end) in [
         (
             "logging-native",
@@ -252,13 +257,10 @@ fn what_is_printed_is_looked_at_wherever_it_goes() -> Result<()> {
         ),
     ] {
         run_native(name, &Image::new(&yaml(init, FAILS))?, "", |inside| {
-            inside.expect("^lkinit: .* boot: done")?;
-            let text = inside.console().text();
-            let took = ready.captures(&text).with_context(|| format!("slow was not ready:\n{text}"))?;
-            ensure!(took[1].parse::<f64>()? >= 0.7, "taken for ready before it was: {text}");
-            inside.expect(&format!("^lkinit: .* service fails: failed: exit status 3; .*given up{end}$"))?;
-            ensure!(inside.sh("service logs fails")?.ends_with("the reason why\n"));
-            Ok(())
+            let took = inside.said(ready)?;
+            ensure!(took[1].parse::<f64>()? >= 0.7, "taken for ready before it was: {took:?}");
+            inside.said(&format!("^lkinit: .* service fails: failed: exit status 3; .*given up{end}$"))?;
+            inside.until("service logs fails | tail -n 1 | grep '^the reason why$'").map(drop)
         })
         .context(name)?;
     }

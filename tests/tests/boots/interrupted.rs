@@ -96,10 +96,17 @@ fn what_runs_once_runs_once_with_the_runtime_alone() -> Result<()> {
 
 /// Who follows events is told of what happened while there was no rc, once.
 fn followers_find_the_next_rc(inside: &mut Native) -> Result<()> {
-    inside.sh("service events -f -n0 -json >/tmp/events 2>/tmp/errors & sleep 1; service restart idle")?;
+    inside.sh("service events -f -n1 -json >/tmp/events 2>/tmp/errors &")?;
+    // With the last event that was before, it follows.
+    inside.until("test -s /tmp/events")?;
+    inside.sh("service restart idle")?;
     inside.sh("kill -9 $(pidof rc.init)")?;
     inside.expect("^lkinit: .* service idle: taken over")?;
-    let text = inside.sh("service restart idle; sleep 1; cat /tmp/events")?;
+    inside.sh("service restart idle")?;
+    inside.until(
+        "test $(grep -c '\"to\":\"running\"' /tmp/events) -ge 3; tail -n 1 /tmp/events | grep running",
+    )?;
+    let text = inside.sh("sleep 1; tail -n +2 /tmp/events")?;
     let changes: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let is = |change: &Value, who: &str, to: &str| change["service"] == who && change["to"] == to;
     let count = |who: &str, to: &str| changes.iter().filter(|change| is(change, who, to)).count();

@@ -2,16 +2,12 @@
 //! `lkinit/metadata` as images have it, in booted machines on one platform
 //! after the other. metadata_packet.rs has the one that changes the network.
 
-#[allow(dead_code, reason = "other tests use more of it")]
-#[path = "../../metadata/tests/support/image.rs"]
-mod image;
-#[path = "../../metadata/tests/support/server.rs"]
-mod server;
-
 use anyhow::{Result, ensure};
-use server::{Received, Reply, Server};
 use tests::platform::{Boot, Folder, IMDS, WIRESERVER, metadata};
 use tests::samples::CONTAINERD;
+
+use crate::discs;
+use crate::server::{Received, Reply, Server};
 
 const TREE: &str = r#"{"hello": {"content": "world", "perm": "0600"}, "../escape": {"content": ""}}"#;
 
@@ -118,7 +114,7 @@ fn azure() -> Result<()> {
         <UserPassword>not to be read</UserPassword><CustomData>eyJoZWxsbyI6IHsiY29udGVudCI6ICJhenVyZSJ9fQ==</CustomData>
         </LinuxProvisioningConfigurationSet></ProvisioningSection></ns0:Environment>"#;
     let files = Folder::new("metadata-azure")?;
-    let dvd = image::udf(files.path(), "rd_rdfe_stable", &[("ovf-env.xml", ovf.as_bytes())]);
+    let dvd = discs::udf(files.path(), "rd_rdfe_stable", &[("ovf-env.xml", ovf.as_bytes())]);
     let boot = Boot {
         name: "metadata-azure",
         services: vec![(IMDS, imds.address()), (WIRESERVER, host.address())],
@@ -206,11 +202,11 @@ fn gcp_through_containerd() -> Result<()> {
 fn nocloud_from_a_disc() -> Result<()> {
     let files = Folder::new("metadata-nocloud")?;
     let metadata_file = b"instance-id: iid-7\nlocal-hostname: disc-host\npublic-keys:\n  - ssh-rsa AAAA me\n";
-    let contents: image::Files<'_> = &[("user-data", TREE.as_bytes()), ("meta-data", metadata_file)];
+    let contents: discs::Files<'_> = &[("user-data", TREE.as_bytes()), ("meta-data", metadata_file)];
     let boot = Boot {
         name: "metadata-nocloud",
         onboot: metadata("metadata", ""),
-        disc: Some(image::iso(files.path(), "cidata", &["-R", "-J"], contents)),
+        disc: Some(discs::iso(files.path(), "cidata", &["-R", "-J"], contents)),
         container: "000-metadata",
         hostname: "disc-host",
         tree: vec![

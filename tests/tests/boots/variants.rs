@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests::image::Image;
+use tests::inside::Inside as _;
 use tests::machine::Machine;
 use tests::samples::{CONTAINERD, TYPICAL, with_kernel, yaml};
 use tests::vm::Vm;
@@ -12,12 +13,12 @@ use tests::vm::Vm;
 /// Boots up to the last service, does `more`, and powers off.
 fn boots(name: &str, machine: Machine, more: impl Fn(&mut Vm) -> Result<()>) -> Result<()> {
     Vm::run(name, machine, |vm| {
-        vm.expect("^lkinit: .* onboot 000-sysctl: done in")?;
+        vm.said("^lkinit: .* onboot 000-sysctl: done in")?;
         vm.expect("hello from onboot")?;
         for _ in 0..2 {
             vm.expect("^lkinit: .* service (talker|sleeper): running")?;
         }
-        ensure!(vm.sh("cat /var/log/talker.out.log")? == "talker out\n");
+        vm.reads("/var/log/talker.out.log", "talker out\n")?;
         more(vm)?;
         vm.try_sh("(sleep 1; poweroff) >/dev/null 2>&1 &")?;
         vm.expect("goodbye from onshutdown")?;
@@ -92,9 +93,7 @@ fn crun_under_containerd() -> Result<()> {
 
 fn without_shims(vm: &mut Vm) -> Result<()> {
     ensure!(vm.try_sh("pidof containerd containerd-shim-runc-v2")?.text.is_empty());
-    let sleepers = vm.sh("pidof sleep")?;
-    ensure!(sleepers.split_whitespace().count() == 2, "{sleepers}");
-    Ok(())
+    vm.until("test $(pidof sleep | wc -w) = 2").map(drop)
 }
 
 #[test]

@@ -3,17 +3,14 @@
 //! TLS with the image's own authorities; the network is a bond of two
 //! interfaces that had each other's names.
 
-#[path = "../../metadata/tests/support/server.rs"]
-mod server;
-#[path = "../../metadata/tests/support/tls.rs"]
-mod tls;
-
 use std::fs;
 
 use anyhow::{Result, ensure};
-use server::{Reply, Server};
 use tests::platform::{Boot, DHCP, Folder, IMDS, metadata};
 use tests::vm::Vm;
+
+use crate::server::{Reply, Server};
+use crate::tls;
 
 const TREE: &str = r#"{"hello": {"content": "world", "perm": "0600"}}"#;
 

@@ -3,6 +3,7 @@
 //! health, giving up, and what takes the machine down.
 
 use anyhow::{Context, Result, ensure};
+use tests::console::excerpt;
 use tests::image::Image;
 use tests::inside::Inside;
 use tests::machine::Machine;
@@ -31,30 +32,30 @@ services:
   - name: file
     image: lkinit/busybox
     tmpfs: [/tmp]
-    command: [/bin/sh, -c, 'sleep 1; mkdir -p /tmp/a/b; ln -s /tmp/a /tmp/link; sleep 1; : >/tmp/a/b/c; exec sleep 100000']
+    command: [/bin/sh, -c, 'sleep 2; mkdir -p /tmp/a/b; ln -s /tmp/a /tmp/link; sleep 1; : >/tmp/a/b/c; exec sleep 100000']
     annotations: {lkinit.ready: 'file:/tmp/link/b/c'}
   - name: unix
     image: lkinit/busybox
-    command: [/bin/sh, -c, 'sleep 1; exec syslogd -n -O -']
+    command: [/bin/sh, -c, 'sleep 2; exec syslogd -n -O -']
     annotations: {lkinit.ready: 'unix:/dev/log', lkinit.after: hangs}
   - name: tcp-host
     image: lkinit/busybox
     net: host
-    command: [/bin/sh, -c, 'sleep 1; exec httpd -f -p 127.0.0.1:8001 -h /etc']
+    command: [/bin/sh, -c, 'sleep 2; exec httpd -f -p 127.0.0.1:8001 -h /etc']
     annotations: {lkinit.ready: 'tcp:127.0.0.1:8001', lkinit.healthcheck: 'tcp:localhost:8001', lkinit.healthcheck-interval: 1s}
   - name: tcp-own
     image: lkinit/busybox
     net: new
-    command: [/bin/sh, -c, 'sleep 1; exec httpd -f -p 8002 -h /etc']
+    command: [/bin/sh, -c, 'sleep 2; exec httpd -f -p 8002 -h /etc']
     annotations: {lkinit.ready: 'tcp:localhost:8002'}
   - name: log
     image: lkinit/busybox
-    command: [/bin/sh, -c, 'echo not ready yet; sleep 1; echo now ready >&2; exec sleep 100000']
+    command: [/bin/sh, -c, 'echo not ready yet; sleep 2; echo now ready >&2; exec sleep 100000']
     annotations: {lkinit.ready: 'log:^now ready$'}
   - name: exec
     image: lkinit/busybox
     tmpfs: [/tmp]
-    command: [/bin/sh, -c, 'sleep 1; : >/tmp/given; exec sleep 100000']
+    command: [/bin/sh, -c, 'sleep 2; : >/tmp/given; exec sleep 100000']
     annotations: {lkinit.ready: \"exec:/bin/sh -c 'test -e /tmp/given || { echo no /tmp/given; exit 1; }'\"}
   - name: never
     image: lkinit/busybox
@@ -103,13 +104,10 @@ services:
 #[test]
 fn every_annotation_natively() -> Result<()> {
     let image = Image::new(&yaml(DIRECT, SERVICES))?;
-    let image = match std::env::var("LKINIT_RC") {
-        Ok(p) => image.change(|root| root.file("usr/bin/service", 0o755, std::fs::read(p)?))?,
-        _ => image,
-    };
     run_native("supervision-native", &image, "lkinit.engine=direct", |native| {
         native.expect("^lkinit: .* boot: done")?;
-        let text = wait_for_all(native, |native| native.console().text())?;
+        wait_for_all(native)?;
+        let text = native.console().text();
         onboot(&text)?;
         readiness(&text, 0.7)?;
         starts(&text)?;
@@ -118,6 +116,7 @@ fn every_annotation_natively() -> Result<()> {
         states(native)?;
         native.sh("(sleep 1; rc.shutdown noop) >/dev/null 2>&1 &")?;
         native.expect("^lkinit: .* shutdown: noop now")?;
+        native.said("service log: stopped")?;
         stops(&native.console().text())
     })
 }
@@ -140,7 +139,9 @@ fn every_annotation_does_what_it_says() -> Result<()> {
     Vm::run(name, machine, |vm| {
         vm.expect("the last one ran")?;
         vm.expect("^lkinit: .* boot: done")?;
-        let text = wait_for_all(vm, |vm| vm.console().text())?;
+        wait_for_all(vm)?;
+        vm.said("service vsock: ready after ")?;
+        let text = vm.console().text();
         vm.check("onboot", |_| onboot(&text));
         vm.check("every kind of readiness", |_| {
             // Under emulation rc may hear of the start when the second is over.
@@ -162,25 +163,33 @@ fn every_annotation_does_what_it_says() -> Result<()> {
     })
 }
 
-/// Waits until the slow ones have come to their ends too, in whatever order;
-/// returns what the console has said.
-fn wait_for_all<I: Inside>(inside: &mut I, text: impl Fn(&I) -> String) -> Result<String> {
-    let wanted = ["sick: failed: unhealthy", "never: not ready after", "flaky: .*given up", "top: running"];
-    let wanted = wanted.map(|wanted| regex::Regex::new(&format!("service {wanted}")));
-    for _ in 0..90 {
-        let text = text(inside);
-        if wanted.iter().all(|regex| regex.as_ref().is_ok_and(|regex| regex.is_match(&text))) {
-            return Ok(text);
-        }
-        inside.sh("sleep 1")?;
+/// Waits until the slow ones have come to their ends too, in whatever order.
+fn wait_for_all(inside: &mut impl Inside) -> Result<()> {
+    for ready in ["file", "unix", "tcp-host", "tcp-own", "log", "exec"] {
+        inside.said(&format!("service {ready}: ready after "))?;
     }
-    anyhow::bail!("not all of {wanted:?} came:\n{}", text(inside))
+    for line in [
+        "onboot 000-hangs: failed: ",
+        "onboot 001-fails: failed: ",
+        "onboot 002-last: done in ",
+        "service sick: failed: unhealthy",
+        "service never: failed: not ready in time",
+        "service flaky: .*given up",
+        "service heir: running",
+        "service round-a: running",
+        "service round-b: running",
+        "service top: running",
+    ] {
+        inside.said(line)?;
+    }
+    Ok(())
 }
 
 /// The line of lkinit that has this in it, by its place in the transcript.
 fn place(text: &str, what: &str) -> Result<usize> {
     let found = text.lines().position(|line| line.starts_with("lkinit: ") && line.contains(what));
-    found.with_context(|| format!("no line of lkinit has {what:?} in\n{text}"))
+    let subject = what.split(':').next().unwrap_or(what);
+    found.with_context(|| format!("no line of lkinit has {what:?}; there are\n{}", excerpt(text, subject)))
 }
 
 /// What hangs is killed, what fails is told, and the next one runs. The lines
@@ -205,7 +214,9 @@ fn readiness(text: &str, least: f64) -> Result<()> {
             r"service {name}: ready after (\d+\.\d+)s \({}",
             regex::escape(probe)
         ))?;
-        let ready = regex.captures(text).with_context(|| format!("{name} was not ready:\n{text}"))?;
+        let subject = format!("service {name}:");
+        let ready =
+            regex.captures(text).with_context(|| format!("not ready:\n{}", excerpt(text, &subject)))?;
         let took: f64 = ready[1].parse()?;
         // It was not taken for ready before it could be.
         ensure!(took >= least, "{name} was ready after {took} s");
@@ -224,7 +235,7 @@ fn starts(text: &str) -> Result<()> {
         ("heir: comes after never", "heir: running"),
     ] {
         let order = (place(text, &format!("service {first}"))?, place(text, &format!("service {second}"))?);
-        ensure!(order.0 < order.1, "{first} came after {second}:\n{text}");
+        ensure!(order.0 < order.1, "{first} came after {second}:\n{}", excerpt(text, "service "));
     }
     Ok(())
 }
@@ -261,10 +272,11 @@ fn states(inside: &mut impl Inside) -> Result<()> {
 fn sickness(text: &str) -> Result<()> {
     let told = place(text, "service sick: unhealthy: /tmp/well: ")?;
     let stopped = place(text, "service sick: unhealthy too often: /tmp/well: ")?;
-    ensure!(told < stopped, "{text}");
+    let sick = || excerpt(text, "service sick:");
+    ensure!(told < stopped, "{}", sick());
     // Stopping it went well, and still it is a failure.
     let failed = place(text, "service sick: failed: unhealthy: /tmp/well: ")?;
-    ensure!(stopped < failed, "{text}");
+    ensure!(stopped < failed, "{}", sick());
     Ok(())
 }
 
@@ -279,7 +291,11 @@ fn stops(text: &str) -> Result<()> {
     place(text, "service top: did not end in time: killing it")?;
     for (first, second) in [("top", "middle"), ("middle", "base"), ("base", "log")] {
         let stopped = |name: &str| place(text, &format!("service {name}: stopped"));
-        ensure!(stopped(first)? < stopped(second)?, "{first} was stopped after {second}:\n{text}");
+        ensure!(
+            stopped(first)? < stopped(second)?,
+            "{first} was stopped after {second}:\n{}",
+            excerpt(text, "stopped")
+        );
     }
     Ok(())
 }
@@ -306,7 +322,7 @@ fn readiness_by_containerd() -> Result<()> {
         vm.expect("^lkinit: .* service exec: running")?;
         vm.expect("^lkinit: .* service exec: ready after .*exec:/bin/test")?;
         vm.check("rc that is killed meanwhile", |vm| {
-            let sleepers = vm.sh("pidof sleep")?;
+            let sleepers = vm.until("test $(pidof sleep | wc -w) = 2 && pidof sleep")?;
             vm.sh("kill -9 $(pidof rc.init)")?;
             vm.expect("^lkinit: .* rc.init: started again")?;
             vm.expect("^lkinit: .* service (log|exec): taken over")?;
@@ -361,8 +377,8 @@ fn a_failed_onboot_container_asks_for_a_shell_or_reboots() -> Result<()> {
         vm.expect("^lkinit: .* onboot 001-missing: failed to start: .*reboot")?;
         vm.wait_end(PATIENCE)?;
         let text = vm.console().text();
-        ensure!(text.contains("shutdown: reboot now"), "{text}");
-        ensure!(!text.contains("the last one ran"), "the boot went on:\n{text}");
+        ensure!(text.contains("shutdown: reboot now"), "{}", excerpt(&text, "shutdown"));
+        ensure!(!text.contains("the last one ran"), "the boot went on:\n{}", excerpt(&text, "onboot"));
         Ok(())
     })
 }

@@ -60,7 +60,7 @@ fn a_panic_fails_the_test_at_once_and_says_all() -> Result<()> {
     ensure!(said.contains("] bare: up"), "no end of the transcript: {said}");
     ensure!(
         said.contains(
-            "cargo test -p tests --test harness -- --exact a_panic_fails_the_test_at_once_and_says_all"
+            "cargo test -p tests --test boots -- --exact harness::a_panic_fails_the_test_at_once_and_says_all"
         ),
         "no command to repeat it: {said}"
     );

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::examples::{folder, image};
+use tests::inside::Inside as _;
 use tests::paths;
 use tests::vm::Vm;
 
@@ -44,7 +45,7 @@ fn disk(name: &str, mib: u64) -> Result<PathBuf> {
 #[test]
 fn every_example_is_booted_by_a_test() -> Result<()> {
     let mut tests = String::new();
-    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"))? {
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/boots"))? {
         tests += &fs::read_to_string(entry?.path())?;
     }
     let mut count = 0;
@@ -75,8 +76,7 @@ fn volumes_are_shared_with_a_service() -> Result<()> {
     Vm::run(name, image("service-volumes")?.machine(name)?.append("lkinit.engine=direct"), |vm| {
         running(vm, &["www"])?;
         // It runs, and listens a moment later.
-        let page =
-            vm.sh(r"until printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 10 127.0.0.1 80; do sleep 0.2; done")?;
+        let page = vm.until(r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 10 127.0.0.1 80")?;
         ensure!(page.ends_with("written at boot\n"), "{page}");
         let read_only = vm.try_sh("touch /containers/volumes/tools/merged/x")?;
         ensure!(read_only.status != 0, "the volume `tools` can be written");
@@ -91,7 +91,7 @@ fn an_image_without_containerd() -> Result<()> {
         vm.expect("hello from onboot")?;
         running(vm, &["clock"])?;
         ensure!(vm.try_sh("which containerd; pidof containerd")?.text.is_empty());
-        ensure!(vm.sh("cat /var/log/clock.out.log")?.contains(" UTC "));
+        vm.until("grep ' UTC ' /var/log/clock.out.log")?;
         power_off(vm)
     })
 }
@@ -107,8 +107,7 @@ fn two_disks_by_their_labels() -> Result<()> {
             let mounts = vm.sh("grep /var/lib/ /proc/mounts")?;
             ensure!(mounts.contains("/dev/vda1 /var/lib/data ext4"), "{mounts}");
             ensure!(mounts.contains("/dev/vdb1 /var/lib/backup xfs"), "{mounts}");
-            let lines = vm.sh("sleep 1; cat /var/lib/backup/boots")?;
-            ensure!(lines.lines().count() == boot, "after boot {boot}:\n{lines}");
+            vm.until(&format!("test $(wc -l </var/lib/backup/boots) = {boot}"))?;
             let links = vm.sh("cd /dev/disk/by-label; readlink data; readlink backup; ls ../by-uuid")?;
             ensure!(links.starts_with("../../vda1\n../../vdb1\n") && links.lines().count() == 4, "{links}");
             if boot == 1 {
@@ -167,8 +166,7 @@ fn namespaces_with_a_cable_between_them() -> Result<()> {
     let name = "example-namespaces-veth";
     Vm::run(name, image("namespaces-veth")?.machine(name)?, |vm| {
         running(vm, &["server", "client"])?;
-        let page =
-            vm.sh("for i in $(seq 60); do grep . /var/log/client.out.log && exit; sleep 1; done; exit 1")?;
+        let page = vm.until("grep . /var/log/client.out.log")?;
         ensure!(page == "through the cable\n", "{page}");
         let links = vm.sh("ip -o link")?;
         ensure!(!links.contains("cable") && !links.contains("other-end"), "left outside:\n{links}");
@@ -181,8 +179,7 @@ fn namespaces_with_wireguard_between_them() -> Result<()> {
     let name = "example-namespaces-wireguard";
     Vm::run(name, image("namespaces-wireguard")?.machine(name)?, |vm| {
         running(vm, &["server", "client"])?;
-        let page =
-            vm.sh("for i in $(seq 60); do grep . /var/log/client.out.log && exit; sleep 1; done; exit 1")?;
+        let page = vm.until("grep . /var/log/client.out.log")?;
         ensure!(page == "through the tunnel\n", "{page}");
         let links = vm.sh("ip -o link")?;
         ensure!(!links.contains("wg0") && !links.contains("wg1"), "left outside:\n{links}");
@@ -195,7 +192,7 @@ fn a_program_that_drives_containerd_is_left_alone() -> Result<()> {
     let name = "example-containerd-client";
     Vm::run(name, image("containerd-client")?.machine(name)?, |vm| {
         running(vm, &["orchestrator"])?;
-        vm.sh("for i in $(seq 60); do grep -q 'app runs' /var/log/orchestrator.out.log && exit; sleep 1; done; exit 1")?;
+        vm.until("grep -q 'app runs' /var/log/orchestrator.out.log")?;
         let app = "ctr -n apps task ls | grep '^app ' | tr -s ' ' | cut -d ' ' -f 2,3";
         let before = vm.sh(app)?;
         ensure!(before.ends_with(" RUNNING\n"), "{before}");
@@ -247,12 +244,11 @@ fn supervision_by_annotations() -> Result<()> {
             // Its file comes three seconds after its start.
             let readying = told[order[2]].time - told[order[1]].time;
             ensure!(readying > 2.5, "the database was ready after {readying} s");
-            let said =
-                vm.sh("for i in $(seq 60); do grep . /var/log/web.out.log && exit; sleep 1; done; exit 1")?;
+            let said = vm.until("grep . /var/log/web.out.log")?;
             ensure!(said == "the database was ready\n", "{said}");
             Ok(())
         });
-        vm.expect("^lkinit: .* service crashes: .*(gives? up|given up)")?;
+        vm.said("^lkinit: .* service crashes: .*(gives? up|given up)")?;
         vm.check("the one that crashes is started again twice, the one that is done never", |vm| {
             let told = events(vm)?;
             let starts = |name: &str| {
@@ -266,8 +262,7 @@ fn supervision_by_annotations() -> Result<()> {
             };
             let states = ["database", "web", "crashes", "once"].map(state);
             ensure!(states == ["running", "running", "given-up", "exited"], "{status}");
-            ensure!(vm.sh("cat /var/log/once.out.log")? == "done once\n");
-            Ok(())
+            vm.reads("/var/log/once.out.log", "done once\n")
         });
         Ok(())
     })
@@ -309,9 +304,7 @@ fn all_output_in_memory_and_in_files() -> Result<()> {
     Vm::run(name, image("logging")?.machine(name)?, |vm| {
         vm.expect("^000-hello: hello from onboot")?;
         running(vm, &["talker", "write-and-rotate-logs"])?;
-        vm.sh(
-            "for i in $(seq 60); do grep -q 'line 3$' /var/log/talker.out.log && exit; sleep 1; done; exit 1",
-        )?;
+        vm.until("grep -q 'line 3$' /var/log/talker.out.log")?;
         vm.check("memlogd has the lines of all", |vm| {
             let text = vm.sh("/usr/bin/logread")?;
             for line in [
@@ -331,7 +324,7 @@ fn all_output_in_memory_and_in_files() -> Result<()> {
             let numbers = text.lines().filter(|line| line.starts_with("line "));
             ensure!(lines_of_talker(numbers, "")? >= 3, "{text}");
             ensure!(vm.sh("service logs hello")? == "hello from onboot\n");
-            let followed = vm.try_sh("timeout 10 service logs -f -n 1 talker")?.text;
+            let followed = vm.try_sh("timeout 15 service logs -f -n 1 talker")?.text;
             let lines: Vec<&str> = followed.lines().filter(|line| line.starts_with("line ")).collect();
             ensure!(lines.len() >= 2 && lines[0] != lines[1], "{followed}");
             Ok(())
@@ -351,7 +344,7 @@ fn all_output_in_memory_and_in_files() -> Result<()> {
             // Fewer than memlogd has, and more than two files hold.
             let said = vm.sh("/usr/bin/logwrite -n burst /bin/sh -c 'seq 4000' | tail -n 1")?;
             ensure!(said == "4000\n", "{said}");
-            vm.sh("for i in $(seq 60); do grep -q ';4000$' /var/log/burst.out.log && exit; sleep 1; done; exit 1")?;
+            vm.until("grep -q ';4000$' /var/log/burst.out.log")?;
             let text = vm.sh("cd /var/log; cat $(ls -r burst.out.log*) | sed 's/.*;//' | tr '\\n' ' '")?;
             let numbers: Vec<u32> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
             ensure!(numbers.iter().copied().eq(1..=4000), "{} lines: {text}", numbers.len());

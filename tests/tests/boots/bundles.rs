@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests::image::Image;
+use tests::inside::Inside as _;
 use tests::paths;
 use tests::samples::{CONTAINERD, yaml};
 use tests::vm::Vm;
@@ -77,7 +78,7 @@ fn interfaces_and_namespaces() -> Result<()> {
         vm.check("a service in that namespace answers through the veth", |vm| {
             vm.sh("ip addr add 10.1.0.2/24 dev outer && ip link set outer up")?;
             // Not wget: Debian's static one dies where there is no C library.
-            let page = vm.sh(r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 10 10.1.0.1 8080")?;
+            let page = vm.until(r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 10 10.1.0.1 8080")?;
             ensure!(page.ends_with("inside\n"), "{page}");
             Ok(())
         });
@@ -109,8 +110,7 @@ fn volumes_are_shared_and_read_only_ones_stay_so() -> Result<()> {
     Vm::run(name, Image::new(&yaml(CONTAINERD, VOLUMES))?.machine(name)?, |vm| {
         vm.expect("full is read-only")?;
         vm.expect("^lkinit: .* service reader: running")?;
-        ensure!(vm.sh("cat /var/log/reader.out.log")? == "written\n");
-        Ok(())
+        vm.reads("/var/log/reader.out.log", "written\n")
     })
 }
 
@@ -154,7 +154,7 @@ fn containerd_moves_to_a_disk_mounted_over_its_root_and_back_after_a_reboot() ->
             let open = vm.sh("ls -l /proc/$(pidof containerd)/fd")?;
             ensure!(open.contains("/var/lib/containerd/"), "{open}");
             ensure!(!vm.sh("ls /var/lib/containerd")?.is_empty(), "containerd is not on the disk");
-            ensure!(vm.sh("cat /var/lib/test/boots")?.lines().count() == boot);
+            vm.reads("/var/lib/test/boots", &"boot\n".repeat(boot))?;
             ensure!(vm.sh("ctr -n services.linuxkit tasks ls")?.contains("RUNNING"));
             if boot == 1 {
                 vm.try_sh("(sleep 1; reboot) >/dev/null 2>&1 &")?;

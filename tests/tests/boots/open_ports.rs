@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use tests::examples::image;
+use tests::inside::Inside as _;
 use tests::network::Cable;
 use tests::vm::Vm;
 
@@ -53,7 +54,8 @@ fn a_default_image_listens_on_nothing_and_keeps_its_settings() -> Result<()> {
         vm.check("nothing listens, seen from the network", |vm| {
             // A port of each kind that is open shows that one would be seen: a
             // program's, and one that the kernel has open for WireGuard.
-            vm.sh("(tail -f /dev/null | nc -l -p 4711 >/dev/null 2>&1) & ip link add wg0 type wireguard && ip link set wg0 up; sleep 1")?;
+            vm.sh("(tail -f /dev/null | nc -l -p 4711 >/dev/null 2>&1) & ip link add wg0 type wireguard && ip link set wg0 up")?;
+            vm.until("grep -i ':1267 .* 0A ' /proc/net/tcp /proc/net/tcp6")?;
             let port = vm.sh("tail -n 1 /proc/net/udp | tr -s ' ' | cut -d ' ' -f 3 | cut -d : -f 2")?;
             let port = u16::from_str_radix(port.trim(), 16).with_context(|| port)?;
             let (tcp, udp) = (cable.scan_tcp()?, cable.scan_udp()?);

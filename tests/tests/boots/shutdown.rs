@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tests::console::excerpt;
 use tests::image::Image;
 use tests::inside::Inside as _;
 use tests::machine::Machine;
@@ -192,7 +193,7 @@ fn what_will_not_end_is_killed_in_time_and_noop_returns() -> Result<()> {
         let mounts = vm.sh("cut -d ' ' -f 2 /proc/mounts")?;
         ensure!(!mounts.lines().any(|point| point.starts_with("/containers")), "{mounts}");
         eprintln!("  noop after {took:.1}s, with a ceiling of 4s");
-        ensure!((3.5..12.0).contains(&took), "{took}");
+        ensure!((3.5..15.0).contains(&took), "{took}");
         vm.try_sh("(sleep 1; poweroff -f) </dev/null >/dev/null 2>&1 &")?;
         vm.wait_end(Duration::from_secs(60))?;
         Ok(())
@@ -239,12 +240,16 @@ fn a_second_request_waits_for_the_first_natively() -> Result<()> {
             }
             let text = inside.console().text();
             let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
-            ensure!(count("000-slow: slow ends") == 1, "{text}");
-            ensure!(count("001-hangs: failed: did not end in time and was killed after") == 1, "{text}");
-            ensure!(count("; the shutdown goes on; ") == 1, "{text}");
-            ensure!(count(" now, after ") == done.len(), "{text}");
-            for wrong in ["rc.shutdown ended", "some processes are still there", "still there"] {
-                ensure!(!text.contains(wrong), "{wrong}: {text}");
+            for (what, times) in [
+                ("000-slow: slow ends", 1),
+                ("001-hangs: failed: did not end in time and was killed after", 1),
+                ("; the shutdown goes on; ", 1),
+                (" now, after ", done.len()),
+                ("rc.shutdown ended", 0),
+                ("still there", 0),
+            ] {
+                let found = count(what);
+                ensure!(found == times, "{found} times {what:?}:\n{}", excerpt(&text, "shutdown"));
             }
             Ok(())
         })
@@ -291,7 +296,8 @@ fn three_idle_services_are_down_at_once_natively() -> Result<()> {
             let said = inside.expect("shutdown: poweroff now, after (.*, filesystems [0-9.]+s)")?.remove(1);
             let took = begin.elapsed();
             let text = inside.console().text();
-            ensure!(!text.contains("still there") && !text.contains("did not end in time"), "{text}");
+            let late = text.contains("still there") || text.contains("did not end in time");
+            ensure!(!late, "{}", excerpt(&text, "shutdown"));
             eprintln!("  {engine}: down {:.3}s after the request: {said}; {split}", took.as_secs_f32());
             ensure!(took < AT_ONCE, "{took:?}");
             Ok(())

@@ -17,6 +17,7 @@ use pkg::tree::Content;
 use socket2::Socket;
 use tests::examples::image;
 use tests::image::Image;
+use tests::inside::Inside as _;
 use tests::load::client::{Plan, stress};
 use tests::load::{Mode, Request, client, serve};
 use tests::machine::Machine;
@@ -240,8 +241,8 @@ fn vsudd_joins_host_and_guest() -> Result<()> {
             Ok(())
         });
         vm.check("lkinit.ready asks the host", |vm| {
-            let state = vm.sh("service status | grep '^vsudd '")?;
-            ensure!(state.contains(" readying "), "nobody listens on the host's port yet: {state}");
+            vm.until("service status | grep '^vsudd .* readying '")
+                .context("nobody listens on the host's port yet")?;
             let asked = host(&device, 6003)?;
             let said = asked.recv_timeout(LONG).context("nothing was said")?;
             ensure!(said == b"READY=1\n", "{:?}", String::from_utf8_lossy(&said));
@@ -309,6 +310,7 @@ fn the_example_gives_containerd_to_the_host() -> Result<()> {
         for _ in 0..2 {
             vm.expect(r"^lkinit: .* service (vsudd|getty): running")?;
         }
+        reached(&device)?;
         vm.check("content goes there and back", |_| content(&device));
         vm.check("a container that the host starts", |vm| container(vm, &device));
         vm.check("after containerd was killed", |vm| {
@@ -320,6 +322,16 @@ fn the_example_gives_containerd_to_the_host() -> Result<()> {
         Ok(())
     })
     .with_context(|| format!("the device has said:\n{}", device.log()))
+}
+
+/// Waits until vsudd listens, which is a moment after it runs.
+fn reached(device: &Device) -> Result<()> {
+    let end = Instant::now() + LONG;
+    while let Err(error) = ctr(device, &["version"]) {
+        ensure!(Instant::now() < end, "not within {LONG:?}: {error:#}");
+        thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
 }
 
 /// Debian's `ctr`, on the host, of the package that the image's containerd

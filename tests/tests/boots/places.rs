@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tests::image::Image;
+use tests::inside::Inside as _;
 use tests::samples::yaml;
 use tests::vm::Vm;
 
@@ -129,8 +130,7 @@ fn an_image_runs_as_a_container() -> Result<()> {
             vm.check(format!("{first}: services"), |vm| {
                 let status = vm.sh("service status")?;
                 ensure!(status.contains("waiter") && status.contains("running"), "{status}");
-                ensure!(vm.sh("cat /var/log/waiter.out.log")? == "waiter out\n");
-                Ok(())
+                vm.reads("/var/log/waiter.out.log", "waiter out\n")
             });
             vm.check(format!("{first}: the machine is left alone"), |vm| {
                 ensure!(!vm.console().text().contains("devices:"), "cold plug in a container");
@@ -144,7 +144,7 @@ fn an_image_runs_as_a_container() -> Result<()> {
             });
             if first == "/sbin/init" {
                 vm.check("rc killed", |vm| {
-                    let sleeper = vm.sh("pidof sleep")?;
+                    let sleeper = vm.until("pidof sleep")?;
                     vm.sh("kill -9 $(pidof rc.init)")?;
                     vm.expect("^lkinit: .* rc.init: started again; taking over")?;
                     vm.expect("^lkinit: .* service waiter: taken over")?;
