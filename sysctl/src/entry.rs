@@ -49,11 +49,16 @@ pub enum Unreadable {
     Encoding(Origin),
 }
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Reads a file's text: sysctl.d(5). Blank lines and lines that begin with `#`
 /// or `;` say nothing. The first `=` ends the key: values may hold more.
 pub fn read(file: &Path, text: &[u8]) -> (Vec<Entry>, Vec<Unreadable>) {
     let file: Rc<Path> = file.into();
     let (mut entries, mut failures) = (Vec::new(), Vec::new());
+    // What some editors put before a text says nothing of the first line.
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let origin = Origin { file: Rc::clone(&file), line: index + 1 };
         match read_line(origin, line) {
@@ -110,6 +115,12 @@ mod tests {
             ]
         );
         assert!(failures.is_empty());
+    }
+
+    #[test]
+    fn a_mark_before_the_text_is_no_part_of_its_first_line() {
+        assert_eq!(read_text("\u{feff}kernel.a = 1\r\n").0, ["1 kernel.a Some(\"1\")"]);
+        assert_eq!(read_text("\u{feff}# comment\n"), (Vec::new(), Vec::new()));
     }
 
     #[test]

@@ -7,11 +7,16 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The directories, the one that counts most first.
 pub const DIRECTORIES: [&str; 4] =
     ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d"];
+
+/// The number of the device `/dev/null` (Documentation/admin-guide/devices.txt):
+/// 1 and 3.
+const NULL: u64 = 0x103;
 
 /// What the directories hold.
 #[derive(Debug, Default)]
@@ -135,8 +140,10 @@ fn counts(name: &OsStr, rank: usize) -> bool {
     }
 }
 
+/// Whether it is a link to `/dev/null`, by whatever way: `../../dev/null` too.
 fn is_mask(file: &Path) -> bool {
-    fs::read_link(file).is_ok_and(|target| target == Path::new("/dev/null"))
+    let Ok(target) = fs::read_link(file) else { return false };
+    target == Path::new("/dev/null") || fs::metadata(file).is_ok_and(|end| end.rdev() == NULL)
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -196,9 +203,15 @@ mod tests {
         // A link that masks nothing is no error, and one to a file is that file.
         symlink("/dev/null", tree.path("etc/11-none.conf")).unwrap();
         symlink("../usr/20-b.conf", tree.path("etc/40-link.conf")).unwrap();
+        // As `ln -sr` makes it.
+        fs::write(tree.path("usr/15-c.conf"), "").unwrap();
+        symlink("../".repeat(40) + "dev/null", tree.path("etc/15-c.conf")).unwrap();
         let (files, notes) = tree.find(&["etc", "usr"]);
         assert_eq!(files, ["usr/20-b.conf", "etc/30.conf", "etc/40-link.conf"]);
-        assert_eq!(notes, ["usr/10-a.conf: switched off by etc/10-a.conf"]);
+        assert_eq!(
+            notes,
+            ["usr/10-a.conf: switched off by etc/10-a.conf", "usr/15-c.conf: switched off by etc/15-c.conf"]
+        );
     }
 
     #[test]

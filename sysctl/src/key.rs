@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Names of settings: `net.ipv4.ip_forward`, `net/ipv4/conf/eth0.100/rp_filter`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Component, Path};
 
 /// A setting's name, or a pattern of names, as a path beneath `/proc/sys`.
@@ -57,10 +57,18 @@ impl Key {
     }
 }
 
-/// The form with dots, as most people write it.
+/// The form with dots, as most people write it. What a terminal would act on
+/// is escaped.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&exchange(&self.0))
+        for character in exchange(&self.0).chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -109,5 +117,6 @@ mod tests {
             assert_eq!(key.to_string(), text);
             assert_eq!(Key::parse(&key.to_string()).unwrap(), key);
         }
+        assert_eq!(Key::parse("kernel.\x1b[2J").unwrap().to_string(), "kernel.\\u{1b}[2J");
     }
 }

@@ -82,6 +82,11 @@ fn warn(error: &dyn Error) {
     complain("warning", error);
 }
 
+/// Longest line of output, in characters: a value may be as long as a file.
+const LONGEST: usize = 1000;
+/// What is kept of the end of a longer one.
+const TAIL: usize = 80;
+
 /// One line, with every reason behind it.
 pub fn complain(kind: &str, error: &dyn Error) {
     let mut line = format!("sysctl: {kind}: {error}");
@@ -89,6 +94,13 @@ pub fn complain(kind: &str, error: &dyn Error) {
     while let Some(error) = source {
         line.push_str(&format!(": {error}"));
         source = error.source();
+    }
+    if let Some((end, _)) = line.char_indices().nth(LONGEST) {
+        // The kernel's reason is the end of it.
+        let tail: Vec<char> = line.chars().rev().take(TAIL).collect();
+        line.truncate(end);
+        line.push_str(" ... ");
+        line.extend(tail.into_iter().rev());
     }
     let _ = writeln!(io::stderr(), "{line}");
 }

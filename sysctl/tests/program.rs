@@ -78,6 +78,20 @@ fn status_line<'a>(status: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
+fn a_warning_is_one_line_that_ends() {
+    let long = "x".repeat(100_000);
+    let lines = format!("none.a = {long}\n{long}\nkernel.\x1b]2Jb = 1\nkernel.a = 1\n");
+    let setting = Setting::new(&["kernel/a"], &[("etc/a.conf", &lines)]);
+    let (status, _, stderr) = setting.run(&[]);
+    assert_eq!((status, setting.value("kernel/a").as_str()), (0, "1"), "{stderr}");
+    let warnings: Vec<&str> = stderr.lines().collect();
+    assert_eq!(warnings.len(), 3, "{stderr}");
+    assert!(warnings.iter().all(|line| line.len() < 1200 && !line.contains('\x1b')), "{stderr}");
+    let reason = "No such file or directory (os error 2)";
+    assert_eq!(warnings.iter().filter(|line| line.ends_with(reason)).count(), 2, "{stderr}");
+}
+
+#[test]
 fn lines_that_fail_are_warnings_and_the_rest_is_applied() {
     let setting = Setting::new(
         &["kernel/a", "kernel/b"],
