@@ -59,10 +59,13 @@ fn read(layer: &[u8]) -> Option<Config> {
     }
     // The marks stand in the code that looks for them too: not the first, but
     // the first that holds a configuration.
-    memmem::find_iter(layer, MARK).find_map(|at| {
+    let embedded = memmem::find_iter(layer, MARK).find_map(|at| {
         let compressed = layer.get(at + MARK.len() - 2..)?;
         Config::parse(&String::from_utf8(gunzip(compressed).ok()?).ok()?)
-    })
+    });
+    // A text with a word in another encoding is still one; a kernel has zeros.
+    let text = || memchr::memchr(0, layer).is_none().then(|| String::from_utf8_lossy(layer));
+    embedded.or_else(|| Config::parse(&text()?))
 }
 
 /// An ELF file of some size is a kernel here, as is the flat image of arm64.

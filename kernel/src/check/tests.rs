@@ -196,6 +196,10 @@ fn what_holds_no_configuration_is_told_apart() {
     assert!(matches!(extract(b""), Found::Nothing));
     assert!(matches!(extract(b"#!/bin/sh\necho CONFIG\n"), Found::Nothing));
     assert!(matches!(extract(&noise(100_000)), Found::Nothing));
+    // A comment that somebody wrote in Latin-1, and lines as Windows ends them.
+    let mut latin = b"# f\xfcr den Server\r\n".to_vec();
+    latin.extend(complete().replace('\n', "\r\n").bytes());
+    assert_eq!(found(&latin).as_deref(), Some("6.1.1"));
     // Cut short, as by a broken download.
     let whole = gzip(complete().as_bytes());
     assert!(matches!(extract(&whole[..whole.len() / 2]), Found::Nothing));
