@@ -96,6 +96,12 @@ fn equinix_makes_the_network_or_leaves_it_as_it_was() {
             "address add 192.0.2.9/24 brd 192.0.2.255 dev nic0 noprefixroute valid_lft 3600 preferred_lft 1800",
         );
         ip("route add 192.0.2.0/24 dev nic0 proto dhcp src 192.0.2.9 metric 1002");
+        // A second address with a name, one whose other side is elsewhere, one
+        // whose route has a metric, and the same in IPv6.
+        ip("address add 192.0.2.10/24 brd + dev nic0 label nic0:second");
+        ip("address add 203.0.113.7 peer 203.0.113.200/32 dev nic0");
+        ip("address add 10.5.0.9/16 dev nic0 metric 300");
+        ip("address add 2001:db8:2::7 peer 2001:db8:3::8/128 dev nic0 nodad");
         ip("address add 2001:db8:1::9/64 dev nic0 nodad");
         ip("route add default via 192.0.2.1 metric 7");
         ip("route add 198.51.100.0/24 via 192.0.2.2");
@@ -129,9 +135,17 @@ fn equinix_makes_the_network_or_leaves_it_as_it_was() {
             before.contains("192.0.2.9/24 brd 192.0.2.255 scope global dynamic noprefixroute"),
             "{before}"
         );
+        for part in [
+            "192.0.2.10/24 brd 192.0.2.255 scope global secondary nic0:second",
+            "203.0.113.7 peer 203.0.113.200/32",
+            "10.5.0.9/16 metric 300",
+            "2001:db8:2::7 peer 2001:db8:3::8/128",
+        ] {
+            assert!(before.contains(part), "no {part:?} in\n{before}");
+        }
         assert!(before.contains("metric 7") && before.contains("metric 1002"), "{before}");
         // No address leads to this gateway: the last but one of the actions fails.
-        let (result, lines) = run("203.0.113.1");
+        let (result, lines) = run("198.18.0.1");
         assert_eq!(network(), before, "{result:?}");
         assert_eq!(result.status, 1, "{result:?}");
         assert!(result.stderr.contains("what had been done before is undone"), "{result:?}");
@@ -147,7 +161,9 @@ fn equinix_makes_the_network_or_leaves_it_as_it_was() {
         ] {
             assert!(after.contains(line), "no {line:?} in\n{after}");
         }
-        assert!(!after.contains("192.0.2.9") && !after.contains("198.51.100.0"), "{after}");
+        for gone in ["192.0.2.9", "192.0.2.10", "198.51.100.0", "203.0.113", "10.5.0.9", "2001:db8:2"] {
+            assert!(!after.contains(gone), "{gone} is left in\n{after}");
+        }
         let named = |name: &str, mac: &str| {
             after.lines().any(|line| line.starts_with(&format!("{name}@")) && line.contains(mac))
         };

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NlasIterator};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressScope, CacheInfo,
+    AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
 
 use super::{Error, Netlink};
@@ -22,6 +22,8 @@ pub struct Address {
     pub index: u32,
     /// The address.
     pub ip: IpAddr,
+    /// The other side's, on a point-to-point link; `prefix` counts its bits.
+    pub peer: Option<IpAddr>,
     /// How many of its leading bits are the network's.
     pub prefix: u8,
     /// Where to send what is for the whole network.
@@ -34,6 +36,35 @@ pub struct Address {
     /// How long it is still preferred and how long it is still valid, in
     /// seconds; `None` is for ever.
     pub lifetime: Option<(u32, u32)>,
+    /// The name of an IPv4 address (`eth0:1`); without one it is the link's.
+    pub label: Option<Label>,
+    /// The metric of the route to its network that the kernel makes.
+    pub metric: Option<u32>,
+    /// Who gave it: `IFAPROT_*` of `<linux/if_addr.h>`.
+    pub protocol: Option<u8>,
+}
+
+/// The longest name with its zero byte (`IFNAMSIZ` of `<linux/if.h>`).
+const LABEL_SIZE: usize = 16;
+
+/// The name of an address, which ends with the first zero byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label([u8; LABEL_SIZE]);
+
+impl Label {
+    /// The kernel's bytes; `None` for more than it has itself.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut own = [0; LABEL_SIZE];
+        own.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Self(own))
+    }
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.0.split(|byte| *byte == 0).next().unwrap_or_default();
+        f.write_str(&String::from_utf8_lossy(name))
+    }
 }
 
 /// `IFA_F_NODAD`, `IFA_F_HOMEADDRESS`, `IFA_F_MANAGETEMPADDR`,
@@ -48,7 +79,19 @@ impl Address {
     pub fn new(index: u32, ip: IpAddr, prefix: u8) -> Self {
         let scope = if ip.is_loopback() { AddressScope::Host } else { AddressScope::Universe };
         let scope = u8::from(scope);
-        Self { index, ip, prefix, broadcast: None, scope, flags: 0, lifetime: None }
+        Self {
+            index,
+            ip,
+            peer: None,
+            prefix,
+            broadcast: None,
+            scope,
+            flags: 0,
+            lifetime: None,
+            label: None,
+            metric: None,
+            protocol: None,
+        }
     }
 
     fn message(&self) -> AddressMessage {
@@ -57,7 +100,8 @@ impl Address {
         message.header.prefix_len = self.prefix;
         message.header.index = self.index;
         message.header.scope = AddressScope::from(self.scope);
-        message.attributes = vec![AddressAttribute::Local(self.ip), AddressAttribute::Address(self.ip)];
+        let address = AddressAttribute::Address(self.peer.unwrap_or(self.ip));
+        message.attributes = vec![AddressAttribute::Local(self.ip), address];
         let lifetime = self.lifetime.map(|(preferred, valid)| {
             let mut info = CacheInfo::default();
             (info.ifa_preferred, info.ifa_valid) = (preferred, valid);
@@ -67,6 +111,10 @@ impl Address {
         message.attributes.extend(self.broadcast.map(AddressAttribute::Broadcast));
         message.attributes.extend(lifetime);
         message.attributes.extend(flags.map(AddressAttribute::Flags));
+        let protocol = self.protocol.map(AddressProtocol::from);
+        message.attributes.extend(self.label.map(|label| AddressAttribute::Label(label.to_string())));
+        message.attributes.extend(self.metric.map(AddressAttribute::RoutePriority));
+        message.attributes.extend(protocol.map(AddressAttribute::Protocol));
         message
     }
 
@@ -75,11 +123,14 @@ impl Address {
         const HEADER: usize = 8;
         const ADDRESS: u16 = 1;
         const LOCAL: u16 = 2;
+        const LABEL: u16 = 3;
         const BROADCAST: u16 = 4;
         const CACHE_INFO: u16 = 6;
         const ALL_FLAGS: u16 = 8;
+        const METRIC: u16 = 9;
+        const PROTOCOL: u16 = 11;
         let header = AddressHeader::parse(payload).ok()?;
-        let mut found = None;
+        let (mut local, mut address) = (None, None);
         let mut own = Self::new(header.index, Ipv4Addr::UNSPECIFIED.into(), header.prefix_len);
         own.scope = u8::from(header.scope);
         for attribute in NlasIterator::new(payload.get(HEADER..)?).flatten() {
@@ -90,15 +141,19 @@ impl Address {
             };
             // On a point-to-point link ADDRESS is the other side and LOCAL ours.
             match attribute.kind() {
-                LOCAL => found = ip(),
-                ADDRESS => found = found.or_else(ip),
+                LOCAL => local = ip(),
+                ADDRESS => address = ip(),
+                LABEL => own.label = Label::from_bytes(attribute.value()),
                 BROADCAST => own.broadcast = <[u8; 4]>::try_from(attribute.value()).map(Ipv4Addr::from).ok(),
                 CACHE_INFO => own.lifetime = lifetime(attribute.value()),
                 ALL_FLAGS => own.flags = number(attribute.value())? & FLAGS,
+                METRIC => own.metric = number(attribute.value()),
+                PROTOCOL => own.protocol = attribute.value().first().copied(),
                 _ => {}
             }
         }
-        Some(Self { ip: found?, ..own })
+        let ip = local.or(address)?;
+        Some(Self { ip, peer: address.filter(|address| *address != ip), ..own })
     }
 }
 

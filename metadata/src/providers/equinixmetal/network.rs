@@ -281,7 +281,13 @@ fn clear(plan: &mut Vec<Action>, link: &LinkState, machine: &Machine) {
     let own = machine.routes.iter().filter(|route| route.index == Some(link.index));
     let (far, near): (Vec<&Route>, Vec<&Route>) = own.partition(|route| route.gateway.is_some());
     plan.extend(far.into_iter().chain(near).map(|route| Action::DeleteRoute(name(), *route)));
-    plan.extend(link.addresses.iter().map(|address| Action::DeleteAddress(name(), *address)));
+    // The kernel lists the first IPv4 address first, and the others of its
+    // network are second to it; of IPv6 it lists the newest first. So the order
+    // in which they come back, which is the reverse of this one, is the same.
+    let (v4, v6): (Vec<&LinkAddress>, Vec<_>) =
+        link.addresses.iter().partition(|address| address.ip.is_ipv4());
+    let addresses = v4.into_iter().rev().chain(v6);
+    plan.extend(addresses.map(|address| Action::DeleteAddress(name(), *address)));
     if link.up {
         plan.push(Action::Down(name()));
     }
