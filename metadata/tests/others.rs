@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pkg::debian::{Follow, Suite};
 use support::image::{self, run};
 use support::program::{Machine, expected};
 use support::tls::Killed;
@@ -72,16 +73,27 @@ struct Case {
     dmi: &'static [(&'static str, &'static str)],
     cmdline: &'static str,
     disk: Option<&'static str>,
+    /// Debian 12's ds-identify, of 2022.
     theirs: &'static str,
+    /// Debian 13's, of 2025, where it says something else.
+    newer: Option<&'static str>,
     ours: &'static str,
-    /// Where the two differ: why.
+    /// Where one of the two and this program differ: why.
     difference: &'static str,
 }
 
 const UUID: &str = "ec2e1916-9099-7caf-fd21-012345abcdef";
 
-const NOBODY: Case =
-    Case { what: "", dmi: &[], cmdline: "quiet", disk: None, theirs: "", ours: "", difference: "" };
+const NOBODY: Case = Case {
+    what: "",
+    dmi: &[],
+    cmdline: "quiet",
+    disk: None,
+    theirs: "",
+    newer: None,
+    ours: "",
+    difference: "",
+};
 
 const CASES: &[Case] = &[
     Case {
@@ -99,6 +111,7 @@ const CASES: &[Case] = &[
     Case {
         what: "EC2 whose serial number is another",
         dmi: &[("product_uuid", UUID), ("product_serial", "1")],
+        newer: Some("Ec2"),
         ours: "aws",
         difference: "ds-identify of 2022 still wants the serial number to be the UUID; newer ones do not",
         ..NOBODY
@@ -106,8 +119,9 @@ const CASES: &[Case] = &[
     Case {
         what: "EC2 with the UUID in the other byte order",
         dmi: &[("product_uuid", "45e12aec-dcd1-b213-94ed-012345abcdef")],
+        newer: Some("Ec2"),
         ours: "aws",
-        difference: "newer than this ds-identify",
+        difference: "newer than the ds-identify of 2022",
         ..NOBODY
     },
     Case {
@@ -122,6 +136,20 @@ const CASES: &[Case] = &[
         dmi: &[("product_serial", "srv-otuxg.gb1.brightbox.com")],
         theirs: "Ec2",
         ours: "aws",
+        ..NOBODY
+    },
+    Case {
+        what: "Outscale",
+        dmi: &[("sys_vendor", "3DS Outscale"), ("product_name", "3DS Outscale VM")],
+        theirs: "Ec2",
+        ours: "aws",
+        ..NOBODY
+    },
+    Case {
+        what: "Tilaa",
+        dmi: &[("sys_vendor", "Tilaa")],
+        ours: "aws",
+        difference: "newer than both: cloud-init 26.2 of Debian's testing says Ec2",
         ..NOBODY
     },
     Case { what: "e24cloud", dmi: &[("sys_vendor", "e24cloud")], theirs: "Ec2", ours: "aws", ..NOBODY },
@@ -210,6 +238,7 @@ const CASES: &[Case] = &[
         what: "NoCloud on the command line",
         cmdline: "ds=nocloud",
         theirs: "NoCloud",
+        newer: Some("nocloud"),
         ours: "cdrom",
         ..NOBODY
     },
@@ -223,6 +252,7 @@ const CASES: &[Case] = &[
     Case {
         what: "another provider on the command line",
         cmdline: "ds=hetzner",
+        newer: Some("hetzner"),
         ours: "hetzner",
         difference: "ds-identify of 2022 knows ds= for NoCloud alone",
         ..NOBODY
@@ -236,18 +266,16 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// Whose machine it is to ds-identify: the first of its list.
-fn theirs(machine: &Machine) -> String {
-    let package = fetched("cloud-init", |dir| {
-        // apt may never have looked at what there is; then it does, in here.
-        let script = "apt-get download -q cloud-init || {
-                own=\"-o Dir::State::Lists=$PWD/lists\"
-                mkdir -p lists/partial; apt-get update -q $own; apt-get download -q $own cloud-init
-            }
-            dpkg -x cloud-init_*.deb .; rm -rf lists cloud-init_*.deb";
-        run("apt", "sh", &["-ec", &format!("cd {}; {script}", dir.display())]);
-    });
-    let identify = package.join("usr/lib/cloud-init/ds-identify");
+/// ds-identify of the cloud-init of a release of Debian.
+fn ds_identify(suite: &str) -> PathBuf {
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debian");
+    let package = Suite::new(suite, &cache)
+        .and_then(|suite| suite.unpack("cloud-init", &["cloud-init"], Follow::Nothing));
+    package.unwrap().path.join("usr/lib/cloud-init/ds-identify")
+}
+
+/// Whose machine it is to this ds-identify: the first of its list.
+fn theirs(machine: &Machine, identify: &Path) -> String {
     // As cloud-init's own tests do it: the script is read, what looks at the
     // machine underneath is replaced, and then it is run.
     let script = "DI_MAIN=noop . \"$0\"
@@ -258,6 +286,8 @@ fn theirs(machine: &Machine) -> String {
         main --force";
     let root = machine.path("");
     let root = root.to_str().unwrap().trim_end_matches('/');
+    // What another version has left.
+    let _ = (fs::remove_dir_all(machine.path("run")), fs::remove_file(machine.path("log")));
     fs::create_dir_all(machine.path("proc/1")).unwrap();
     fs::copy(machine.path("cmdline"), machine.path("proc/cmdline")).unwrap();
     let output = Command::new("sh")
@@ -290,9 +320,10 @@ fn ds_identify_is_of_the_same_opinion() {
         "Ec2" => "aws".to_owned(),
         "GCE" => "gcp".to_owned(),
         "ConfigDrive" => "openstack".to_owned(),
-        "NoCloud" => "cdrom".to_owned(),
+        "NoCloud" | "nocloud" => "cdrom".to_owned(),
         other => other.to_ascii_lowercase(),
     };
+    let versions = ["bookworm", "trixie"].map(ds_identify);
     for case in CASES {
         // A directory without fields says more than none: that nobody knows.
         let mut machine = Machine::new().dmi(case.dmi).cmdline(case.cmdline);
@@ -301,8 +332,16 @@ fn ds_identify_is_of_the_same_opinion() {
             let image = image::iso(dir.path(), label, &["-R"], &[("user-data", b"x"), ("meta-data", b"")]);
             machine = machine.disk("vdb", &image);
         }
-        let (theirs, ours) = (theirs(&machine), ours(&machine));
-        assert_eq!((theirs.as_str(), ours.as_str()), (case.theirs, case.ours), "{}", case.what);
-        assert_eq!(same(&theirs) == ours, case.difference.is_empty(), "{}: {}", case.what, case.difference);
+        let theirs = versions.each_ref().map(|version| theirs(&machine, version));
+        let expected = [case.theirs, case.newer.unwrap_or(case.theirs)];
+        let ours = ours(&machine);
+        assert_eq!(
+            (theirs.each_ref().map(String::as_str), ours.as_str()),
+            (expected, case.ours),
+            "{}",
+            case.what
+        );
+        let agree = theirs.iter().all(|theirs| same(theirs) == ours);
+        assert_eq!(agree, case.difference.is_empty(), "{}: {}", case.what, case.difference);
     }
 }
