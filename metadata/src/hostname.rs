@@ -31,7 +31,7 @@ pub enum HostnameError {
 /// through because machines are named so).
 pub fn kernel_name(served: &[u8]) -> Result<String, HostnameError> {
     let text = String::from_utf8_lossy(served);
-    let name = text.trim_end();
+    let name = first_of_several(text.trim_end());
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.is_empty() {
         return Err(HostnameError::Empty);
@@ -44,6 +44,17 @@ pub fn kernel_name(served: &[u8]) -> Result<String, HostnameError> {
     }
     let first = name.split('.').next().unwrap_or(name);
     Ok(if name.len() > KERNEL_MAX { first } else { name }.to_owned())
+}
+
+/// EC2 gives a name in each domain of the network, `host.one.example two.example`,
+/// where it has several: the first is the machine's. Words that are not all
+/// names, or of which the first has no domain, are a sentence.
+fn first_of_several(text: &str) -> &str {
+    let is_name = |word: &str| word.split('.').all(is_label);
+    match text.split_once(' ') {
+        Some((first, _)) if first.contains('.') && text.split(' ').all(is_name) => first,
+        _ => text,
+    }
 }
 
 fn is_label(label: &str) -> bool {
@@ -63,6 +74,14 @@ mod tests {
         assert_eq!(kernel_name(b"host\n").unwrap(), "host");
         assert_eq!(kernel_name(b"ip-10-0-0-1.ec2.internal. \r\n").unwrap(), "ip-10-0-0-1.ec2.internal");
         assert_eq!(kernel_name(b"my_host").unwrap(), "my_host");
+    }
+
+    #[test]
+    fn the_first_of_several_domains() {
+        assert_eq!(kernel_name(b"ip-10-0-0-1.one.example two.example").unwrap(), "ip-10-0-0-1.one.example");
+        for sentence in ["not found", "see example.com", "example.com is down!", "a.b  c"] {
+            assert!(kernel_name(sentence.as_bytes()).is_err(), "{sentence}");
+        }
     }
 
     #[test]

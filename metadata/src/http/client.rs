@@ -192,6 +192,8 @@ impl Client {
                     answers += 1;
                     let asked = response.field("retry-after");
                     let asked = asked.and_then(|value| retry_after(value, response.field("date")));
+                    // "At once" is no pause, and some ask for ever: ours then.
+                    let asked = asked.filter(|asked| !asked.is_zero());
                     let wait = asked.unwrap_or_else(|| pause(answers - 1, random()));
                     (wait, self.refusal(&response, request.method, &request.path), false)
                 }

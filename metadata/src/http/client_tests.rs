@@ -74,6 +74,20 @@ fn a_busy_server_is_not_asked_for_ever() {
 }
 
 #[test]
+fn a_server_that_wants_to_be_asked_at_once_is_not_flooded() {
+    let server = Server::start(|_| Reply::status(429).field("Retry-After", "0"));
+    let settings = Settings {
+        endpoints: vec![url(&server)],
+        retry: Retry { attempts: u32::MAX, ..Retry::default() },
+        ..Settings::default()
+    };
+    let budget = Budget::until(Deadline::after(Duration::from_millis(700)));
+    Client::new(settings, Arc::new(budget)).get("/").unwrap_err();
+    let asked = server.requests().len();
+    assert!((2..=12).contains(&asked), "asked {asked} times");
+}
+
+#[test]
 fn retry_after_is_honoured_within_the_budget() {
     let mut answers = vec![Reply::text("x"), Reply::status(503).field("Retry-After", "1")];
     let server = Server::start(move |_| answers.pop().unwrap());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What services have in common: a value at a path of its own, documents in JSON.
 
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 
 use super::{Found, ProviderError};
 use crate::errors;
@@ -64,6 +64,19 @@ pub(crate) fn document<T: DeserializeOwned>(
 /// [`ProviderError::Document`].
 pub(crate) fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, ProviderError> {
     serde_json::from_slice(bytes).map_err(|error| ProviderError::document(what, errors::json(&error)))
+}
+
+/// `null` is as if the field were absent: programs in Go say so of lists that
+/// are empty.
+///
+/// # Errors
+/// The deserializer's.
+pub(crate) fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A text or a number, for services that are not of one mind.

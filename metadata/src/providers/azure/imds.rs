@@ -8,16 +8,20 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
 use crate::errors;
+use crate::providers::leaves::or_default;
 
 /// `/metadata/instance`, as far as it is used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Document {
     /// The machine.
+    #[serde(deserialize_with = "or_default")]
     pub compute: Compute,
     /// Its network.
+    #[serde(deserialize_with = "or_default")]
     pub network: Network,
     /// What newer versions add.
+    #[serde(deserialize_with = "or_default")]
     pub extended: Extended,
 }
 
@@ -35,7 +39,9 @@ pub struct Compute {
     zone: String,
     #[serde(deserialize_with = "text")]
     user_data: String,
+    #[serde(deserialize_with = "or_default")]
     os_profile: OsProfile,
+    #[serde(deserialize_with = "or_default")]
     public_keys: Vec<PublicKey>,
 }
 
@@ -58,6 +64,7 @@ struct PublicKey {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Network {
+    #[serde(deserialize_with = "or_default")]
     interface: Vec<Interface>,
 }
 
@@ -66,12 +73,14 @@ pub struct Network {
 struct Interface {
     #[serde(deserialize_with = "text")]
     mac_address: String,
+    #[serde(deserialize_with = "or_default")]
     ipv4: Addresses,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Addresses {
+    #[serde(deserialize_with = "or_default")]
     ip_address: Vec<Address>,
 }
 
@@ -88,6 +97,7 @@ struct Address {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Extended {
+    #[serde(deserialize_with = "or_default")]
     compute: ExtendedCompute,
 }
 

@@ -174,3 +174,13 @@ fn the_second_service_is_where_dhcp_says() {
     let session = Session::alone(&ROW, own, Deadline::after(Duration::from_secs(1)));
     assert_eq!(wireserver_client(&session).url("/x"), "http://168.63.129.16/x");
 }
+
+#[test]
+fn null_is_nothing() {
+    let text = br#"{"compute": {"vmId": "v", "zone": null, "osProfile": null, "publicKeys": null},
+        "network": {"interface": [{"macAddress": null, "ipv4": {"ipAddress": null}}, {"ipv4": null}]},
+        "extended": null}"#;
+    let document = Document::parse(text).unwrap();
+    assert_eq!((document.hostname(), document.keys().len(), document.has_custom_data()), ("", 0, false));
+    assert_eq!(Document::parse(br#"{"compute": null}"#).unwrap_err(), "it has no compute.vmId");
+}

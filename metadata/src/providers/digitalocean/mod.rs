@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::leaves::{Lines, Scalar, document, user_data};
+use super::leaves::{Lines, Scalar, document, or_default, user_data};
 use super::session::Certainty;
 use super::{Class, Evidence, Found, PATIENCE, Provider, ProviderError, Row, Session};
 use crate::facts::Facts;
@@ -33,20 +33,22 @@ const USER_DATA: &str = "/metadata/v1/user-data";
 #[derive(Debug, Deserialize)]
 struct Document {
     droplet_id: Scalar,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     hostname: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     region: String,
     #[serde(default)]
     public_keys: Lines,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     interfaces: Interfaces,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Interfaces {
+    #[serde(deserialize_with = "or_default")]
     public: Vec<Interface>,
+    #[serde(deserialize_with = "or_default")]
     private: Vec<Interface>,
 }
 

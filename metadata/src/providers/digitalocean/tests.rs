@@ -49,3 +49,11 @@ fn others_have_no_droplet_id() {
     }
     assert!(fetch(&ROW, &serving(&[])).is_err());
 }
+
+#[test]
+fn null_is_nothing() {
+    const DOCUMENT: &str = r#"{"droplet_id": 7, "hostname": null, "region": null, "public_keys": null,
+        "interfaces": {"public": null, "private": [{"ipv4": null}]}}"#;
+    let found = fetch(&ROW, &serving(&[(PATH, DOCUMENT)])).unwrap();
+    assert_eq!(files(&found), expected(&[("provider", "DigitalOcean"), ("id", "7")]));
+}

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::errors;
+use crate::providers::leaves::or_default;
 
 /// `/metadata`.
 #[derive(Debug, Default, Deserialize)]
@@ -13,10 +14,13 @@ use crate::errors;
 pub struct Document {
     id: String,
     /// The host name.
+    #[serde(deserialize_with = "or_default")]
     pub hostname: String,
     /// SSH keys.
+    #[serde(deserialize_with = "or_default")]
     pub ssh_keys: Vec<String>,
     /// What the machine's network is to be.
+    #[serde(deserialize_with = "or_default")]
     pub network: Network,
     /// Whom to tell that the machine is up.
     pub phone_home_url: Option<String>,
@@ -27,10 +31,13 @@ pub struct Document {
 #[serde(default)]
 pub struct Network {
     /// How interfaces are bonded.
+    #[serde(deserialize_with = "or_default")]
     pub bonding: Bonding,
     /// The interfaces.
+    #[serde(deserialize_with = "or_default")]
     pub interfaces: Vec<Interface>,
     /// The addresses, of all interfaces together.
+    #[serde(deserialize_with = "or_default")]
     pub addresses: Vec<Address>,
 }
 
@@ -47,8 +54,10 @@ pub struct Bonding {
 #[serde(default)]
 pub struct Interface {
     /// What it is to be called.
+    #[serde(deserialize_with = "or_default")]
     pub name: String,
     /// Its hardware address, by which it is known.
+    #[serde(deserialize_with = "or_default")]
     pub mac: String,
     /// The bond it belongs to.
     pub bond: Option<String>,

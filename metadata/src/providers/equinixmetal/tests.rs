@@ -77,3 +77,12 @@ fn what_is_found_can_be_reported() {
     let tell: super::super::Act = Box::new(move |session, _| phone_home(session, &url));
     assert!(tell(&session, &Outcome::default()).is_err());
 }
+
+#[test]
+fn null_is_nothing() {
+    let text = br#"{"id": "m", "hostname": null, "ssh_keys": null, "phone_home_url": null,
+        "network": {"bonding": {"mode": null}, "interfaces": null, "addresses": null}}"#;
+    let document = Document::parse(text).unwrap();
+    assert!(document.ssh_keys.is_empty() && document.network.interfaces.is_empty());
+    assert!(Document::parse(br#"{"id": "m", "network": null}"#).is_ok());
+}

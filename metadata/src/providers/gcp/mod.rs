@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use serde::Deserialize;
 
-use super::leaves::{Scalar, parse};
+use super::leaves::{Scalar, or_default, parse};
 use super::session::Certainty;
 use super::{Class, Evidence, Found, PATIENCE, Provider, ProviderError, Row, Session};
 use crate::facts::Facts;
@@ -40,7 +40,9 @@ const LIMIT: usize = 4 << 20;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Document {
+    #[serde(deserialize_with = "or_default")]
     instance: Instance,
+    #[serde(deserialize_with = "or_default")]
     project: Project,
 }
 
@@ -48,13 +50,16 @@ struct Document {
 #[serde(default, rename_all = "camelCase")]
 struct Instance {
     id: Option<Scalar>,
+    #[serde(deserialize_with = "or_default")]
     hostname: String,
+    #[serde(deserialize_with = "or_default")]
     attributes: Attributes,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Project {
+    #[serde(deserialize_with = "or_default")]
     attributes: Attributes,
 }
 

@@ -77,3 +77,10 @@ fn googles_machines_are_known() {
     assert!(evidence(&facts("x", "GoogleCloud-0123")).is_some());
     assert_eq!(evidence(&facts("Googlex", "NotGoogleCloud-")), None);
 }
+
+#[test]
+fn null_is_nothing() {
+    let document = r#"{"instance": {"id": 7, "hostname": null, "attributes": null}, "project": null}"#;
+    let found = fetch(&ROW, &google(document)).unwrap();
+    assert_eq!(files(&found), expected(&[("provider", "GCP")]));
+}

@@ -30,7 +30,8 @@ impl MetaData {
     }
 
     pub(super) fn fill(&self, found: &mut Found) {
-        found.file("hostname", self.hostname.as_deref().or(self.name.as_deref()));
+        let names = [self.hostname.as_deref(), self.name.as_deref()];
+        found.file("hostname", names.into_iter().flatten().find(|name| !name.is_empty()));
         found.file("availability_zone", self.availability_zone.as_deref());
         found.keys(self.public_keys.iter().flat_map(BTreeMap::values));
     }

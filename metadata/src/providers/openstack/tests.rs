@@ -44,6 +44,13 @@ fn the_uuid_will_do_where_there_is_no_other_id() {
 }
 
 #[test]
+fn the_name_will_do_where_there_is_no_host_name() {
+    const DOCUMENT: &str = r#"{"uuid": "d8e02d56", "hostname": "", "name": "vm"}"#;
+    let found = fetch(&ROW, &serving(&[("/openstack/latest/meta_data.json", DOCUMENT)])).unwrap();
+    assert_eq!(found.files.get("hostname"), Some(b"vm".as_slice()));
+}
+
+#[test]
 fn others_have_no_such_document() {
     assert!(fetch(&ROW, &serving(&[])).is_err());
     assert!(fetch(&ROW, &serving(&[("/openstack/latest/meta_data.json", "{}")])).is_err());

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use crate::errors;
+use crate::providers::leaves::or_default;
 
 /// What is used of it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,14 +22,14 @@ pub(super) struct Conf {
 #[derive(Debug, Deserialize)]
 struct Json {
     id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     hostname: String,
     location: Option<Location>,
     public_ip: Option<Address>,
     private_ip: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     ssh_public_keys: Vec<Key>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     tags: Vec<String>,
 }
 
@@ -144,5 +145,14 @@ mod tests {
         assert!(Conf::parse(b"{}").is_err());
         assert!(Conf::parse(b"ID=../x\n").is_err());
         assert!(Conf::parse(b"ID=a\nSSH_PUBLIC_KEYS=99999999999999\n").unwrap().keys.is_empty());
+    }
+
+    #[test]
+    fn null_is_nothing() {
+        let text =
+            br#"{"id": "5fc1", "hostname": null, "ssh_public_keys": null, "tags": null, "location": null,
+            "public_ip": null, "private_ip": null}"#;
+        let conf = Conf { id: "5fc1".to_owned(), ..Conf::default() };
+        assert_eq!(Conf::parse(text), Ok(conf));
     }
 }

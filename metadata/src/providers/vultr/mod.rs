@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::leaves::{Lines, document, user_data};
+use super::leaves::{Lines, document, or_default, user_data};
 use super::session::Certainty;
 use super::{Class, Evidence, Found, PATIENCE, Provider, ProviderError, Row, Session};
 use crate::facts::Facts;
@@ -35,18 +35,18 @@ const USER_DATA: &str = "/latest/user-data";
 struct Document {
     instanceid: String,
     interfaces: Vec<Interface>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     hostname: String,
     #[serde(default)]
     public_keys: Lines,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     region: Region,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Interface {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     ipv4: Ipv4,
     network_type: Option<String>,
 }
@@ -54,13 +54,16 @@ struct Interface {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Ipv4 {
+    #[serde(deserialize_with = "or_default")]
     address: String,
+    #[serde(deserialize_with = "or_default")]
     netmask: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Region {
+    #[serde(deserialize_with = "or_default")]
     regioncode: String,
 }
 

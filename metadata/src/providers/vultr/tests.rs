@@ -56,3 +56,11 @@ fn vultrs_machines_are_known() {
     assert_eq!(evidence(&line("vultr=1 vultrx")), None);
     assert!(evidence(&Facts { markers: vec!["/etc/vultr"], ..Facts::default() }).is_some());
 }
+
+#[test]
+fn null_is_nothing() {
+    const DOCUMENT: &str = r#"{"instanceid": "35", "hostname": null, "public-keys": null, "region": null,
+        "interfaces": [{"ipv4": null, "network-type": null}]}"#;
+    let found = fetch(&ROW, &serving(&[(PATH, DOCUMENT)])).unwrap();
+    assert_eq!(files(&found), expected(&[("provider", "Vultr"), ("instance_id", "35")]));
+}
