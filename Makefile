@@ -60,9 +60,11 @@ $(GUEST) &: FORCE
 	$(call say,building the guest programs)
 	@cargo build --profile guest $(addprefix -p ,$(GUEST_CRATES))
 
+# By its name and not by its package: crates that it shares with tests have the
+# same features then, and are built once.
 $(PKG): FORCE
 	$(call say,building the image tool)
-	@cargo build -p pkg
+	@cargo build --workspace --bin pkg
 
 .PHONY: images
 images: setup $(STAMPS) ## Images of ours, of kernels and of what runs containers
@@ -186,10 +188,11 @@ checks:
 	@$(MAKE) clippy
 	@$(MAKE) unit
 
+# The longest for one processor first.
 provisions:
-	@$(MAKE) deny
-	@$(MAKE) tools
 	@$(MAKE) images
+	@$(MAKE) tools
+	@$(MAKE) deny
 
 RUNS ?= 5
 .PHONY: bench
