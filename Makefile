@@ -21,7 +21,7 @@ BUILD_PACKAGES := g++ gcc git libc6-dev protobuf-compiler
 IMAGE_PACKAGES := busybox-static debian-archive-keyring kmod patchelf xz-utils
 BOOT_PACKAGES := qemu-system-x86 squashfs-tools util-linux
 # What tests compare with, and look into results with.
-TEST_PACKAGES := ca-certificates cpio dosfstools e2fsprogs erofs-utils genisoimage iproute2 lz4 mtools openssl procps python3-pip time \
+TEST_PACKAGES := ca-certificates cpio dosfstools e2fsprogs erofs-utils genisoimage iproute2 lz4 mtools openssl procps python3-pip strace time \
 	udftools xorriso zstd
 PACKAGES := $(BUILD_PACKAGES) $(IMAGE_PACKAGES) $(BOOT_PACKAGES) $(TEST_PACKAGES)
 

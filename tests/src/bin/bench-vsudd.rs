@@ -24,7 +24,7 @@ services:
     runtime:
       mkdir: [/run/load]
     command: [/vsudd, -inport, '5000:unix:/run/load/streams', -inport, '5001:unix:/run/load/bytes',
-      -outport, '/run/load/out:5100:local', -retry, 20s]
+      -inport, '5002:unix:/run/load/each', -outport, '/run/load/out:5100:local', -retry, 20s]
 ";
 
 /// What serves behind vsudd, and bare; and the plainest forwarders, which show
@@ -33,9 +33,12 @@ const SERVERS: &[&str] = &[
     "serve unix:/run/load/streams vsock:1:5100",
     "serve-bytes unix:/run/load/bytes",
     "serve-bytes vsock:1:5101",
+    "serve-bytes unix:/run/load/each each",
+    "serve-bytes vsock:1:5102 each",
     "forward vsock:1:5200 unix:/run/load/streams buffer 262144",
     "forward vsock:1:5201 unix:/run/load/streams pipe 1048576",
-    "forward vsock:1:5202 unix:/run/load/bytes buffer 65536",
+    "forward vsock:1:5202 unix:/run/load/each buffer 65536",
+    "forward vsock:1:5203 unix:/run/load/bytes buffer 65536",
 ];
 
 /// One figure: bare and forwarded, and what the forwarded one is meant to be,
@@ -139,8 +142,10 @@ fn measure(vm: &mut Vm, device: &Device, size: &Size) -> Result<Vec<Figure>> {
         figure("plain, splice(2), stream in", "MiB/s", None),
         figure("plain, 256 KiB buffer, out of a target", "MiB/s", None),
         figure("plain, splice(2), out of a target", "MiB/s", None),
-        figure("loopback, connections in a row", "1/s", Some(0.45)),
-        figure("plain, two threads a connection", "1/s", None),
+        figure("loopback, connections, a thread each", "1/s", Some(0.45)),
+        figure("plain, the same", "1/s", None),
+        figure("loopback, connections, one by one", "1/s", None),
+        figure("plain, the same", "1/s", None),
         figure("host to guest, one stream", "MiB/s", Some(0.7)),
         figure("guest to host, one stream", "MiB/s", None),
         figure("from the host, connections in a row", "1/s", None),
@@ -168,15 +173,20 @@ fn measure(vm: &mut Vm, device: &Device, size: &Size) -> Result<Vec<Figure>> {
             take(mebibytes(inside(vm, bare, way, bytes)?), mebibytes(inside(vm, via, way, bytes)?));
         }
         let count = u64::from(size.connects);
-        for via in ["vsock:1:5001", "vsock:1:5202"] {
-            take(inside(vm, "vsock:1:5101", "connects", count)?, inside(vm, via, "connects", count)?);
+        for (bare, via) in [
+            ("vsock:1:5102", "vsock:1:5002"),
+            ("vsock:1:5102", "vsock:1:5202"),
+            ("vsock:1:5101", "vsock:1:5001"),
+            ("vsock:1:5101", "vsock:1:5203"),
+        ] {
+            take(inside(vm, bare, "connects", count)?, inside(vm, via, "connects", count)?);
         }
         let rate = |place: &Place, back| anyhow::Ok(mebibytes(bench::stream(place, bytes, back)?));
         let (bare, via) = (device.guest(5100), device.guest(5000));
         take(rate(&bare, false)?, rate(&via, false)?);
         take(rate(&bare, true)?, rate(&via, true)?);
         let count = size.connects / 2;
-        let (bare, via) = (device.guest(5101), device.guest(5001));
+        let (bare, via) = (device.guest(5102), device.guest(5002));
         take(bench::connects(&bare, count)?, bench::connects(&via, count)?);
         eprintln!("round {round} of {}", size.rounds);
     }

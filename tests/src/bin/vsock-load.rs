@@ -13,7 +13,8 @@ use tests::load::{Place, bench};
 
 const USAGE: &str = "usage: vsock-load COMMAND
   serve PLACE...                          serve, each place in a thread of its own
-  serve-bytes PLACE                       one byte and its echo, one connection after the other
+  serve-bytes PLACE [each]                one byte and its echo, one connection after the other;
+                                          with each: each in a thread of its own
   forward PLACE PLACE buffer|pipe BYTES   the plainest forwarders, to compare with
   stress PLACE CONNECTIONS AT-ONCE MOST [whole]
                                           with whole: no half-closes and no abandoned connections
@@ -37,7 +38,7 @@ fn main() -> Result<()> {
                 Ok(())
             })
         }
-        ["serve-bytes", place] => Ok(serve_bytes(&place.parse()?)?),
+        ["serve-bytes", place, rest @ ..] => Ok(serve_bytes(&place.parse()?, *rest == ["each"])?),
         ["forward", from, to, means @ ("buffer" | "pipe"), size] => {
             let means = if *means == "pipe" { Means::Pipe } else { Means::Buffer };
             Ok(forward(&from.parse()?, &to.parse()?, means(size.parse()?))?)

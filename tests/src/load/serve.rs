@@ -85,17 +85,25 @@ pub fn discard(mut socket: &Socket, count: u64) -> io::Result<u64> {
     Ok(got)
 }
 
-/// Serves one connection after the other, in this thread: one byte and its
-/// echo, then the client's end.
-pub fn serve_bytes(place: &Place) -> io::Result<()> {
+/// Serves connections: one byte and its echo, then the client's end. In this
+/// thread, one after the other, or `each` in a thread of its own.
+pub fn serve_bytes(place: &Place, each: bool) -> io::Result<()> {
     let listener = place.listen()?;
     loop {
         let (socket, _) = listener.accept()?;
-        let mut byte = [0];
-        // A client that is gone already is the next one's business.
-        if (&socket).read_exact(&mut byte).is_ok() {
-            let _ = (&socket).write_all(&byte);
-            let _ = (&socket).read(&mut byte);
+        if each {
+            thread::Builder::new().stack_size(128 * 1024).spawn(move || echo_byte(&socket))?;
+        } else {
+            echo_byte(&socket);
         }
+    }
+}
+
+/// A client that is gone already is the next one's business.
+fn echo_byte(mut socket: &Socket) {
+    let mut byte = [0];
+    if socket.read_exact(&mut byte).is_ok() {
+        let _ = socket.write_all(&byte);
+        let _ = socket.read(&mut byte);
     }
 }

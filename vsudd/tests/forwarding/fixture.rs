@@ -80,6 +80,18 @@ impl Fixture {
         Vsudd::spawn(command)
     }
 
+    /// As `start`, with accept4(2) failing so the first so many times:
+    /// strace(1) sees to it, behind vsudd's back (-D: vsudd is this process's
+    /// child, not strace's).
+    pub fn start_failing(&self, error: &str, times: u32, flags: &[&str]) -> Vsudd {
+        let program = self.command(flags);
+        let mut command = Command::new("strace");
+        command.args(["-D", "-qq", "-o", "/dev/null", "-e", "trace=accept4"]);
+        command.args(["-e", &format!("inject=accept4:error={error}:when=1..{times}"), "--"]);
+        command.arg(program.get_program()).args(program.get_args()).arg("-v");
+        Vsudd::spawn(command)
+    }
+
     /// Runs vsudd with these flags to its end.
     pub fn run(&self, flags: &[&str]) -> ExitStatus {
         self.command(flags).stderr(Stdio::null()).status().unwrap()

@@ -40,7 +40,9 @@ fn main() -> ExitCode {
         _ => {}
     }
     let wanted: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
-    let cases = [ends::CASES, load::CASES, messages::CASES, refusals::CASES].concat();
+    // What needs a tracer: the code is the same over vsock.
+    let traced = if matches!(Transport::chosen(), Transport::Unix) { refusals::TRACED } else { &[] };
+    let cases = [ends::CASES, load::CASES, messages::CASES, refusals::CASES, traced].concat();
     let cases: Vec<Case> = cases
         .into_iter()
         .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())))
