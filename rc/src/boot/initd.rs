@@ -6,7 +6,7 @@
 //! is done at its usual place, so an image without containerd's package still
 //! starts its services.
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -91,39 +91,40 @@ pub const BOOT: &[(&str, OwnStage)] = &[
 pub const SHUTDOWN: &[(&str, OwnStage)] = &[("010-onshutdown", OwnStage::Onshutdown)];
 
 /// What is to be done for a folder, in order. `own` is our program's file,
-/// symbolic links resolved. A folder that is not there has no entries.
+/// symbolic links resolved. A folder that is not there has no entries. A script
+/// that has the usual name of a stage comes before the stage.
 ///
 /// # Errors
 /// Those of reading the folder.
 pub fn plan(folder: &Path, own: &Path, stages: &[(&str, OwnStage)]) -> io::Result<Vec<Entry>> {
-    let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut entries: Vec<(OsString, Entry)> = Vec::new();
     match fs::read_dir(folder) {
         Ok(files) => {
             for file in files {
-                let path = file?.path();
-                let name =
-                    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let file = file?;
+                let (name, path) = (file.file_name(), file.path());
                 // Symbolic links followed; what leads nowhere is no file.
                 if !fs::metadata(&path).is_ok_and(|data| data.is_file()) {
                     continue;
                 }
                 let ours = fs::canonicalize(&path).is_ok_and(|target| target == own);
-                let entry = match OwnStage::of_link(&name).filter(|_| ours) {
+                let entry = match OwnStage::of_link(&name.to_string_lossy()).filter(|_| ours) {
                     Some(stage) => Entry::Own(stage),
                     None => Entry::Script(path),
                 };
-                entries.insert(name, entry);
+                entries.push((name, entry));
             }
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     for (name, stage) in stages {
-        if !entries.values().any(|entry| *entry == Entry::Own(*stage)) {
-            entries.insert((*name).to_owned(), Entry::Own(*stage));
+        if !entries.iter().any(|(_, entry)| *entry == Entry::Own(*stage)) {
+            entries.push((name.into(), Entry::Own(*stage)));
         }
     }
-    Ok(entries.into_values().collect())
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(entries.into_iter().map(|(_, entry)| entry).collect())
 }
 
 #[cfg(test)]
@@ -156,6 +157,17 @@ mod tests {
             ["run /002-logging", "stage volumes", "stage onboot", "stage services", "run /030-onboot-extra"]
         );
         assert_eq!(plan(&[]).len(), 4);
+    }
+
+    /// An image may have its own idea of what `020-containerd` is.
+    #[test]
+    fn a_script_by_a_stages_name_is_run_and_so_is_the_stage() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("020-containerd"), "").unwrap();
+        fs::write(dir.path().join("021-after"), "").unwrap();
+        let entries = plan(dir.path(), Path::new("/nonexistent/y"), BOOT).unwrap();
+        let names: Vec<String> = entries.iter().map(Entry::name).collect();
+        assert_eq!(names, ["volumes", "onboot", "020-containerd", "services", "021-after"]);
     }
 
     #[test]
