@@ -21,33 +21,53 @@ pub fn limits() -> [Action; 2] {
     ]
 }
 
-/// The host name: `/etc/hostname`, else what the kernel has, else
+/// Where an image writes its name.
+const HOSTNAME: &str = "/etc/hostname";
+
+/// The most bytes that the kernel takes for its name (`__NEW_UTS_LEN`, gethostname(2)).
+const LONGEST_NAME: usize = 64;
+
+/// The host name: `/etc/hostname`'s, else what the kernel has, else
 /// `linuxkit-` and the hardware address of the first network interface.
-pub fn hostname(etc: &str, current: &str, address: Option<&str>) -> Option<String> {
-    let wanted = etc.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-    if let Some(name) = wanted {
-        return Some(name.to_owned());
+pub fn hostname(named: Option<String>, current: &str, address: Option<&str>) -> Option<String> {
+    if named.is_some() {
+        return named;
     }
     let unset = matches!(current.trim(), "" | "(none)");
     let digits: String = address?.chars().filter(char::is_ascii_hexdigit).collect();
     (unset && !digits.is_empty()).then(|| format!("linuxkit-{digits}"))
 }
 
-/// Where an image writes its name.
-const HOSTNAME: &str = "/etc/hostname";
+/// The name in a file: its first line that is no comment. The second value
+/// says why a file that is there has none.
+fn name_in(file: &Path) -> (Option<String>, Option<String>) {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return (None, None),
+        Err(error) => {
+            return (None, Some(format!("cannot read {}: {error}; it counts as empty", file.display())));
+        }
+    };
+    match text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')) {
+        Some(name) if name.len() > LONGEST_NAME => {
+            let (file, length) = (file.display(), name.len());
+            let problem = format!(
+                "the name in {file} has {length} bytes, and a host name {LONGEST_NAME} at most; it counts as empty"
+            );
+            (None, Some(problem))
+        }
+        name => (name.map(str::to_owned), None),
+    }
+}
 
-/// Reads what [`hostname`] decides by. The second value is for a file that is
-/// there and cannot be read.
+/// Reads what [`hostname`] decides by. The second value is what is wrong with
+/// `/etc/hostname`.
 pub fn wanted_hostname() -> (Option<String>, Option<String>) {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let (etc, problem) = match fs::read_to_string(HOSTNAME) {
-        Ok(text) => (text, None),
-        Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), None),
-        Err(error) => (String::new(), Some(format!("cannot read {HOSTNAME}: {error}; it counts as empty"))),
-    };
+    let (named, problem) = name_in(Path::new(HOSTNAME));
     let address = read("/sys/class/net/eth0/address");
     let address = Some(address.trim()).filter(|text| !text.is_empty());
-    (hostname(&etc, &read("/proc/sys/kernel/hostname"), address), problem)
+    (hostname(named, &read("/proc/sys/kernel/hostname"), address), problem)
 }
 
 /// Sets the host name.
@@ -110,11 +130,30 @@ mod tests {
     #[test]
     fn the_name_of_the_machine() {
         let mac = Some("52:54:00:12:34:56");
-        assert_eq!(hostname("# comment\n\n box \n", "(none)", mac), Some("box".to_owned()));
-        assert_eq!(hostname("", "(none)\n", mac), Some("linuxkit-525400123456".to_owned()));
-        assert_eq!(hostname("", "given", mac), None);
-        assert_eq!(hostname("", "(none)", None), None);
-        assert_eq!(hostname("", "", Some("")), None);
+        assert_eq!(hostname(Some("box".to_owned()), "(none)", mac), Some("box".to_owned()));
+        assert_eq!(hostname(None, "(none)\n", mac), Some("linuxkit-525400123456".to_owned()));
+        assert_eq!(hostname(None, "given", mac), None);
+        assert_eq!(hostname(None, "(none)", None), None);
+        assert_eq!(hostname(None, "", Some("")), None);
+    }
+
+    #[test]
+    fn a_file_without_a_usable_name_says_why() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let name = |text: &[u8]| {
+            fs::write(file.path(), text).unwrap();
+            name_in(file.path())
+        };
+        assert_eq!(name(b"# comment\n\n box \nother\n"), (Some("box".to_owned()), None));
+        assert_eq!(name(b"\n"), (None, None));
+        let longest = "x".repeat(LONGEST_NAME);
+        assert_eq!(name(longest.as_bytes()), (Some(longest.clone()), None));
+        // The kernel would refuse it, and the machine stay "(none)".
+        let (none, problem) = name(format!("{longest}y").as_bytes());
+        assert!(none.is_none() && problem.unwrap().contains("has 65 bytes"));
+        let (none, problem) = name(b"\xff\n");
+        assert!(none.is_none() && problem.unwrap().contains("UTF-8"));
+        assert_eq!(name_in(Path::new("/nonexistent/x")), (None, None));
     }
 
     #[test]
