@@ -5,28 +5,27 @@
 mod devices;
 pub mod initd;
 pub mod machine;
+mod mounting;
 pub mod mounts;
 mod plan;
 mod script;
+mod state;
 mod words;
 
 use std::cell::Cell;
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use init::action::{Action, Kernel};
+use init::action::Kernel as _;
 use init::cmdline::Cmdline;
 use init::console::Console;
 use init::sys::clock::since_boot;
 use init::sys::{Linux, process};
 use init::{error, info, warning};
-use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use tokio::sync::{Notify, watch};
 
@@ -75,15 +74,26 @@ pub fn main() -> ExitCode {
     // In a container somebody else has made the mounts, and owns the kernel.
     let mut failures = Vec::new();
     if !Path::new("/proc/self").exists() {
-        failures = mount_everything(&Linux);
+        failures = mounting::everything(&Linux);
         // What the next life of rc tells a machine from a container by.
-        if let Err(error) = fs::create_dir(paths::STATE).and_then(|()| fs::write(paths::MACHINE, "")) {
+        if let Err(error) = fs::create_dir_all(paths::STATE).and_then(|()| fs::write(paths::MACHINE, "")) {
             failures.push(format!("write {}: {error}", paths::MACHINE));
         }
     }
     let (mounted, contained) = (since_boot(), !Path::new(paths::MACHINE).exists());
     let cmdline = Cmdline::current().unwrap_or_default();
     let console = Arc::new(Console::open(&cmdline));
+    let _only = match state::take(Path::new(paths::STATE)) {
+        Ok(lock) => lock,
+        Err(error) => {
+            match error {
+                // That is for whoever has called it, on whatever terminal.
+                state::Error::Taken => eprintln!("rc.init: {error}"),
+                _ => error!(console, "rc.init: {error}"),
+            }
+            return ExitCode::FAILURE;
+        }
+    };
     // Modules are loaded beside everything else that is to be made ready,
     // unless the boot is to stop before.
     let stops = shell::is_stop(&cmdline, point::DEVICES);
@@ -111,50 +121,6 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The mounts come before everything: there is nothing to print on, and
-/// nothing to read, until they are made. Returns what went wrong.
-fn mount_everything(kernel: &dyn Kernel) -> Vec<String> {
-    let mut failures = Vec::new();
-    let mut known = String::new();
-    let mut apply = |step: &mounts::Step, known: &str| {
-        // They are mounted beside the devices' modules: see devices::start.
-        if mounts::needs_module(step, known) {
-            return;
-        }
-        if let Err(error) = apply_mount(kernel, &step.action)
-            && !step.optional
-        {
-            failures.push(format!("{}: {error}", step.action));
-        }
-    };
-    apply(&mounts::proc(), &known);
-    // Unreadable, nothing counts as known, and all of them are mounted there.
-    known.push_str(&fs::read_to_string("/proc/filesystems").unwrap_or_default());
-    let cmdline = Cmdline::current().unwrap_or_default();
-    let legacy = cmdline.flag("linuxkit.unified_cgroup_hierarchy") == Some(false);
-    let controllers = legacy.then(|| fs::read_to_string("/proc/cgroups").unwrap_or_default());
-    mounts::plan(controllers.as_deref()).iter().for_each(|step| apply(step, &known));
-    failures
-}
-
-fn apply_mount(kernel: &dyn Kernel, action: &Action) -> io::Result<()> {
-    match kernel.apply(action) {
-        // The kernel has mounted /dev itself on a root that is a disk.
-        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => match action {
-            Action::Mount(mount) if mount.fstype == "devtmpfs" => Ok(()),
-            _ => Err(error),
-        },
-        // `favordynmods` came with Linux 6.0.
-        Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => match action {
-            Action::Mount(mount) if *mount == mounts::cgroup2(true) => {
-                kernel.apply(&Action::Mount(mounts::cgroup2(false)))
-            }
-            _ => Err(error),
-        },
-        other => other,
-    }
-}
-
 /// How this life of rc began.
 struct Begun {
     /// When, since the kernel started.
@@ -167,7 +133,7 @@ struct Begun {
     devices: Cell<Option<(Duration, Option<Settling>)>>,
 }
 
-async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Result<()> {
+async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> Result<(), state::Error> {
     // Orphans of scripts, and containers without a shim, come to us.
     if let Err(error) = process::become_subreaper() {
         warning!(
@@ -175,15 +141,17 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
             "rc.init: cannot become a subreaper: {error}; containers without a shim lose their exit status"
         );
     }
-    fs::create_dir_all(paths::STATE)?;
-    fs::set_permissions(paths::STATE, fs::Permissions::from_mode(0o700))?;
-    let reaper = Reaper::start()?;
-    let progress = Progress::open(Path::new(paths::PROGRESS))?;
+    let reaper = Reaper::start().map_err(state::Error::Signals)?;
+    let path = Path::new(paths::PROGRESS);
+    let progress = Progress::open(path).map_err(|source| state::Error::at("open", path, source))?;
     let taking_over = progress.has(BOOTED);
     if taking_over {
         info!(console, "rc.init: started again; taking over");
     }
-    let timeline = Timeline::open(Path::new(paths::TIMELINE))?;
+    let timeline = Timeline::open(Path::new(paths::TIMELINE)).unwrap_or_else(|error| {
+        warning!(console, "rc.init: cannot open {}: {error}; no times are kept", paths::TIMELINE);
+        Timeline::forgetful()
+    });
     let mut mounts = Span::over(BOOT, "mounts", begun.at, begun.mounted);
     mounts.after = vec![kernel::last_id()];
     timeline.add(mounts);
@@ -209,7 +177,10 @@ async fn run(console: Arc<Console>, cmdline: Cmdline, begun: Begun) -> io::Resul
         journal.watch(daemon);
     }
     let boot = Boot::new(system.clone(), journal);
-    control::serve(Path::new(paths::CONTROL), boot.clone())?;
+    if let Err(error) = control::serve(Path::new(paths::CONTROL), boot.clone()) {
+        let path = paths::CONTROL;
+        error!(system.console, "rc.init: cannot listen on {path}: {error}; `service` does what it can alone");
+    }
     {
         let system = system.clone();
         tokio::task::spawn_local(async move { shell::always(&system).await });

@@ -92,20 +92,27 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use init::cmdline::Cmdline;
     use init::console::Console;
+    use init::testing::{PATIENCE, wait_until};
     use tempfile::TempDir;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::progress::Progress;
     use crate::reaper::Reaper;
 
-    /// A script that writes a line at its beginning and one at its end.
+    /// A script that writes a line at its beginning and one at its end, which
+    /// comes when there is a file `go` (or nothing any more).
     fn script(dir: &TempDir) -> PathBuf {
         let path = dir.path().join("001-slow");
-        let log = dir.path().join("log");
-        let text = format!("#!/bin/sh\necho begin >>{0}\nsleep 0.5\necho end >>{0}\n", log.display());
+        let (log, go) = (dir.path().join("log"), dir.path().join("go"));
+        let (log, go) = (log.display(), go.display());
+        let text = format!(
+            "#!/bin/sh\necho begin >>{log}\nuntil [ -e {go} ] || [ ! -e {log} ]; do sleep 0.1; done\necho end >>{log}\n"
+        );
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
@@ -114,14 +121,24 @@ mod tests {
     /// What an rc does that takes over, and what was printed by then.
     fn take_over(dir: &TempDir, path: &Path) -> (String, String) {
         let console = dir.path().join("console");
+        let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let to = Arc::new(Console::to_file(fs::File::create(&console).unwrap()));
             let progress = Progress::open(&dir.path().join("progress")).unwrap();
-            let system = System::attach(to, Cmdline::default(), Reaper::default(), progress, None);
-            run(&Rc::new(system), path, "run it", &dir.path().join("script")).await;
+            let system = Rc::new(System::attach(to, Cmdline::default(), Reaper::default(), progress, None));
+            let file = dir.path().join("script");
+            let taken_over = run(&system, path, "run it", &file);
+            let go = async {
+                while !read(&console).contains("was started before rc was") {
+                    sleep(Duration::from_millis(20)).await;
+                }
+                fs::write(dir.path().join("go"), "").unwrap();
+            };
+            // Nobody reaps what is started here.
+            let both = async { tokio::join!(taken_over, go) };
+            timeout(PATIENCE, both).await.expect("it was started a second time");
         });
-        let read = |path: &Path| fs::read_to_string(path).unwrap();
         (read(&dir.path().join("log")), read(&console))
     }
 
@@ -131,6 +148,8 @@ mod tests {
         let path = script(&dir);
         Progress::open(&dir.path().join("progress")).unwrap().mark("run it begun");
         let mut child = Command::new(&path).spawn().unwrap();
+        // Until it is under way, its command line is empty.
+        wait_until("its first line", || dir.path().join("log").exists());
         if noted {
             let process = Identity::of(child.id().cast_signed()).unwrap();
             fs::write(dir.path().join("script"), format!("{process}\n{}", path.display())).unwrap();

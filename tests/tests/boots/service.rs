@@ -269,7 +269,13 @@ fn plan(vm: &mut Vm) -> Result<()> {
     contains(
         &plan,
         &["insmod", "# lkinit.after=talker", "/etc/shutdown.d:", "start /usr/bin/containerd", "hostname "],
-    )
+    )?;
+    // The word forgotten: the one that is at work stays, and keeps its socket.
+    let pid = vm.sh("pidof rc.init")?;
+    let again = vm.try_sh("rc.init 2>&1")?;
+    ensure!(again.status == 1 && again.text.starts_with("rc.init: there is one already"), "{}", again.text);
+    ensure!(vm.sh("pidof rc.init; service status talker >/dev/null")? == pid);
+    Ok(())
 }
 
 /// How long a command takes, by the clock of the machine, in seconds.

@@ -74,6 +74,9 @@ fn a_squashfs_root_is_left_alone() -> Result<()> {
     boots(name, machine, |vm| {
         let root = vm.sh("grep ' / ' /proc/mounts | tail -n 1")?;
         ensure!(root.contains(" squashfs ro"), "{root}");
+        // The kernel has mounted it, without a word of ours.
+        let dev = vm.sh("grep ' /dev devtmpfs ' /proc/mounts")?;
+        ensure!(dev.contains(" rw,nosuid,noexec,relatime,size=10240k,"), "{dev}");
         Ok(())
     })
 }
