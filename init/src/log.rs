@@ -121,7 +121,7 @@ fn consoles(line: &str) -> impl Iterator<Item = &str> {
     };
     names()
         .enumerate()
-        .filter(move |(at, name)| !names().take(*at).any(|other| other == *name))
+        .filter(move |(at, name)| !names().skip(at + 1).any(|other| other == *name))
         .map(|(_, name)| name)
 }
 
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn consoles_are_named_once_and_without_options() {
         let line = "quiet console=tty0 console=ttyS0,115200n8 console=tty0 console= console=../x a\n";
-        assert_eq!(consoles(line).collect::<Vec<_>>(), ["tty0", "ttyS0"]);
+        assert_eq!(consoles(line).collect::<Vec<_>>(), ["ttyS0", "tty0"]);
     }
 
     #[test]

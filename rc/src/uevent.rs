@@ -47,8 +47,10 @@ pub struct Uevent<'a> {
 impl<'a> Uevent<'a> {
     /// Takes a message apart. None if it is not one of the kernel's.
     pub fn parse(message: &'a [u8]) -> Option<Self> {
-        let mut fields = message.split(|byte| *byte == 0).map_while(|field| std::str::from_utf8(field).ok());
-        let (action, devpath) = fields.next()?.split_once('@')?;
+        let mut fields = message.split(|byte| *byte == 0);
+        let (action, devpath) = std::str::from_utf8(fields.next()?).ok()?.split_once('@')?;
+        // A name that a device has given itself may be in any encoding.
+        let fields = fields.filter_map(|field| std::str::from_utf8(field).ok());
         let mut uevent = Self { action, devpath, modalias: None, synthetic: false };
         for (key, value) in fields.filter_map(|field| field.split_once('=')) {
             match key {
@@ -82,6 +84,8 @@ mod tests {
         let uevent =
             Uevent::parse(b"add@/devices/virtual/tty/tty1\0ACTION=add\0MODALIAS=\0SYNTH_UUID=0\0").unwrap();
         assert!(uevent.synthetic && uevent.modalias.is_none());
+        let odd = b"add@/devices/hid0\0ACTION=add\0HID_NAME=\xb5Board\0MODALIAS=hid:b0003\0";
+        assert_eq!(Uevent::parse(odd).unwrap().modalias, Some("hid:b0003"));
         assert_eq!(Uevent::parse(b"libudev\0\xfe\xed\xca\xfe"), None);
         assert_eq!(Uevent::parse(b""), None);
     }
