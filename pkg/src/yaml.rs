@@ -311,6 +311,7 @@ fn check(config: &Config) -> Result<()> {
         let place = format!("{section}[{index}]");
         ensure!(!container.name.is_empty(), "{place}: no name");
         ensure!(!container.name.contains('/'), "{place}: name {:?} contains /", container.name);
+        ensure!(!matches!(container.name.as_str(), "." | ".."), "{place}: {:?} is no name", container.name);
         ensure!(!container.image.is_empty(), "{place} {}: no image", container.name);
         named(place, &container.image)?;
     }

@@ -36,6 +36,7 @@ fn one_line_names_file_place_and_fault() {
         ("services: [", "line", "did not find"),
         ("services:\n- image: plain\n", "services[0]", "no name"),
         ("services:\n- name: a/b\n  image: plain\n", "services[0]", "\"a/b\" contains /"),
+        ("services:\n- name: ..\n  image: plain\n", "services[0]", "\"..\" is no name"),
         ("onboot:\n- name: a\n", "onboot[0] a", "no image"),
         ("services:\n- {name: a, image: x}\n- {name: a, image: y}\n", "services", "two are called a"),
         (
