@@ -31,7 +31,7 @@ say = @echo '== $(1)'
 .PHONY: help
 help: ## This list
 	@echo 'make TARGET, where TARGET is one of:'
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 .PHONY: setup
 setup: ## Install what is missing (Debian packages; needs root for that)
@@ -47,7 +47,8 @@ setup: ## Install what is missing (Debian packages; needs root for that)
 		echo "== installing$$missing"; \
 		apt-get update --quiet && DEBIAN_FRONTEND=noninteractive $$install; \
 	else \
-		printf 'Debian packages are missing. Run this, and then make again:\n  sudo %s\n' "$$install" >&2; exit 1; \
+		printf 'Debian packages are missing. Run this, and then make again:\n  sudo sh -c "apt-get update && %s"\n' \
+			"$$install" >&2; exit 1; \
 	fi
 
 .PHONY: guest

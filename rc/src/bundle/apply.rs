@@ -237,7 +237,7 @@ pub(super) fn find(container: &str, step: &str, at: &Place) -> Result<PathBuf, E
 /// own. What does not exist yet is taken as it is written.
 ///
 /// # Errors
-/// More than 40 links (the kernel's limit), or a directory that cannot be read.
+/// More than 40 links, the kernel's limit.
 pub(super) fn resolve(at: &Place) -> io::Result<PathBuf> {
     let root = fs::canonicalize(&at.root).unwrap_or_else(|_| at.root.clone());
     let path = at.path.strip_prefix(&at.root).unwrap_or(&at.path);
