@@ -143,7 +143,10 @@ fn the_loop_never_uses_the_heap() {
         &format!(
             "test -e {state}/second && {{ test -e {state}/third && kill -USR1 1; touch {state}/third; kill -9 $$; }}
              touch {state}/second; kill -HUP 1
-             (sleep 0 & true) ; (sh -c 'kill -9 $$' & true); (sh -c 'kill -40 $$' & true)
+             (sleep 0 & true)
+             for number in 9 40; do (sh -c 'echo $$ >>{state}/orphans; kill -'$number' $$' & true); done
+             until [ \"$(wc -l <{state}/orphans)\" = 2 ]; do sleep 0.05; done 2>/dev/null
+             for orphan in $(cat {state}/orphans); do while [ -e /proc/$orphan ]; do sleep 0.05; done; done
              sleep 0.7; exit 3\n"
         ),
     );
