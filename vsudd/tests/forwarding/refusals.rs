@@ -186,7 +186,8 @@ fn descriptors(fixture: &Fixture) {
 /// With a rest after each of nine, this would take more than two seconds.
 fn aborted(fixture: &Fixture) {
     fixture.serve(echo);
-    for (error, said) in [("ECONNABORTED", "Software caused connection abort"), ("EPROTO", "Protocol error")] {
+    for (error, said) in [("ECONNABORTED", "Software caused connection abort"), ("EPROTO", "Protocol error")]
+    {
         let (port, path) = (fixture.port(), fixture.text("target"));
         let vsudd = fixture.start_failing(error, 9, &["-inport", &format!("{port}:unix:{path}")]);
         let start = Instant::now();
