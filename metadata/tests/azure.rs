@@ -9,6 +9,7 @@ mod support;
 use support::namespace::{address, dead_end, inside, ip};
 use support::program::Machine;
 use support::server::{Reply, Server};
+use support::tls::Killed;
 
 const AZURE: &[(&str, &str)] = &[("chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77")];
 
@@ -60,6 +61,44 @@ fn azure_is_told_in_the_older_form_where_dhcp_says() {
         assert_eq!(wireserver.lines(), expected);
         let body = String::from_utf8(wireserver.requests().pop().unwrap().body).unwrap();
         assert!(body.contains("<GoalStateIncarnation>3<") && body.contains("<State>Ready<"), "{body}");
+    });
+}
+
+/// busybox's client and server: the option as the client gives it to its
+/// script, which keeps it as docs/metadata.md says.
+#[test]
+fn azures_option_is_had_from_busyboxs_client() {
+    inside(|| {
+        address("169.254.169.254/32");
+        address("10.9.9.9/32");
+        ip("link add server type veth peer name client");
+        ip("address add 10.8.0.1/24 dev server");
+        ["server", "client"].iter().for_each(|name| ip(&format!("link set {name} up")));
+        let machine = Machine::new().dmi(AZURE);
+        let path = |name: &str| machine.path(name).to_str().unwrap().to_owned();
+        let write = |name: &str, text: String| std::fs::write(machine.path(name), text).unwrap();
+        std::fs::create_dir(machine.path("leases")).unwrap();
+        write("given", String::new());
+        let range = "interface server\nstart 10.8.0.10\nend 10.8.0.20\nopt 0xf5 0a090909\n";
+        write("udhcpd.conf", format!("{range}lease_file {}\n", path("given")));
+        let script = r#"[ -z "$opt245" ] || echo "opt245=$opt245" >"#;
+        write("script", format!("#!/bin/sh\n{script}{}/$interface\n", path("leases")));
+        std::fs::set_permissions(path("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let busybox = |words: &[&str]| {
+            let mut command = std::process::Command::new("busybox");
+            command.args(words).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            command.spawn().expect("busybox (package busybox-static)")
+        };
+        let _dhcp = Killed(busybox(&["udhcpd", "-f", &path("udhcpd.conf")]));
+        let script = path("script");
+        let words = ["udhcpc", "-i", "client", "-n", "-q", "-f", "-t", "20", "-O", "245", "-s", &script];
+        assert!(busybox(&words).wait().unwrap().success());
+
+        let _imds = Server::at("169.254.169.254:80", |_| Reply::json(r#"{"compute": {"vmId": "v"}}"#));
+        let wireserver = Server::at("10.9.9.9:80", |_| Reply::status(200));
+        let result = machine.run(&[]);
+        assert_eq!((result.status, wireserver.lines().len()), (0, 1), "{result:?}");
     });
 }
 

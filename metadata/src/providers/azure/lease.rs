@@ -6,9 +6,20 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-/// Where the clients keep their leases: dhcpcd, dhclient, systemd-networkd.
-pub const DIRECTORIES: &[&str] =
-    &["/var/lib/dhcpcd", "/var/db/dhcpcd", "/var/lib/dhcp", "/var/lib/dhclient", "/run/systemd/netif/leases"];
+/// Where the clients keep their leases.
+pub const DIRECTORIES: &[&str] = &[
+    // dhcpcd
+    "/var/lib/dhcpcd",
+    "/var/db/dhcpcd",
+    // dhclient, by Debian's, by Fedora's and by NetworkManager's choice
+    "/var/lib/dhcp",
+    "/var/lib/dhclient",
+    "/var/lib/NetworkManager",
+    // systemd-networkd
+    "/run/systemd/netif/leases",
+    // busybox's udhcpc keeps none: its script may, here (docs/metadata.md)
+    "/run/udhcpc",
+];
 
 /// Longest lease file that is read, in bytes.
 const MAX_LEASE: usize = 64 << 10;
@@ -46,11 +57,13 @@ pub fn in_packet(packet: &[u8]) -> Option<Ipv4Addr> {
     }
 }
 
-/// `option unknown-245 a8:3f:81:10;` (dhclient), `OPTION_245=a83f8110` (networkd).
+/// `option unknown-245 a8:3f:81:10;` (dhclient), `OPTION_245=a83f8110`
+/// (networkd), `opt245=a83f8110` (the environment of udhcpc's script).
 pub fn in_text(text: &str) -> Option<Ipv4Addr> {
     text.lines().rev().find_map(|line| {
         let line = line.trim();
-        let value = line.strip_prefix("OPTION_245=").or_else(|| {
+        let variable = line.strip_prefix("OPTION_245=").or_else(|| line.strip_prefix("opt245="));
+        let value = variable.or_else(|| {
             let words = line.strip_prefix("option ")?;
             words.strip_prefix("unknown-245 ").or_else(|| words.strip_prefix("azureendpoint "))
         })?;
@@ -89,6 +102,8 @@ mod tests {
             "lease {\n  option unknown-245 0:0:0:1;\n}\nlease {\n  option unknown-245 a8:3f:81:10;\n}\n";
         assert_eq!(in_text(dhclient), Some(EXPECTED));
         assert_eq!(in_text("ADDRESS=10.0.0.4\nOPTION_245=a83f8110\n"), Some(EXPECTED));
+        assert_eq!(in_text("interface=eth0\nopt245=a83f8110\nopt53=05\n"), Some(EXPECTED));
+        assert_eq!(in_text("opt245=\n"), None);
         assert_eq!(in_text("  option azureendpoint 168.63.129.16;"), Some(EXPECTED));
         assert_eq!(in_text("option unknown-245 \"abcd\";"), Some(Ipv4Addr::new(97, 98, 99, 100)));
         for wrong in ["", "option unknown-245 a8:3f;", "OPTION_245=xx", "option unknown-245 \"abc\";"] {
