@@ -34,7 +34,7 @@ command, it runs that and hands its output to memlogd.
   -daemonize     return when both sockets are there
   -log-dir       where files are written (/var/log)
   -max-log-size  the most that a file holds, in bytes (1048576)
-  -max-log-files how many older files are kept: NAME.log.1, NAME.log.2, ... (10)
+  -max-log-files how many older files are kept: NAME.log.0, NAME.log.1, ... (10)
   -n             the log's name; that of the command without it
 ";
 

@@ -54,6 +54,19 @@ impl Told {
     pub fn line(&self) -> String {
         format!("{};{};{}\n", self.time, self.source.replace(';', "\\;"), self.msg)
     }
+
+    /// As `logwrite` writes it into a file: LinuxKit's form there, with blanks
+    /// and whole seconds.
+    pub fn file_line(&self) -> String {
+        let seconds = match self.time.split_once('.') {
+            Some((seconds, fraction)) => {
+                // What follows the fraction's digits is the zone.
+                format!("{seconds}{}", fraction.trim_start_matches(|c: char| c.is_ascii_digit()))
+            }
+            None => self.time.clone(),
+        };
+        format!("{seconds} {} {}\n", self.source, self.msg)
+    }
 }
 
 /// A time since 1970, with as much of a fraction as it has.
@@ -107,5 +120,14 @@ mod tests {
         assert_eq!(text, expected);
         let told: Told = serde_json::from_str(&text).unwrap();
         assert_eq!(told.line(), "1970-01-01T00:00:00Z;a\\;b;x \"\\\u{fffd}\t\n");
+        assert_eq!(told.file_line(), "1970-01-01T00:00:00Z a;b x \"\\\u{fffd}\t\n");
+        // LinuxKit's memlogd tells the time of the machine's zone.
+        for (time, seconds) in [
+            ("2026-11-26T14:03:07.120518Z", "2026-11-26T14:03:07Z"),
+            ("2026-11-26T14:03:07.1+01:00", "2026-11-26T14:03:07+01:00"),
+        ] {
+            let told = Told { time: time.to_owned(), ..told.clone() };
+            assert!(told.file_line().starts_with(&format!("{seconds} ")), "{}", told.file_line());
+        }
     }
 }

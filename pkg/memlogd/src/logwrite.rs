@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `logwrite`: writes what memlogd has, and what comes, to one file a log:
-//! `DIR/NAME.log`, and `DIR/NAME.log.1` and so on when that is full.
+//! `DIR/NAME.log`, and `DIR/NAME.log.0` and so on when that is full. Names of
+//! files and form of lines are LinuxKit's: images look for them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -35,7 +36,7 @@ pub fn run(options: &Write) -> Result<(), Error> {
             Error::Output { what, source }
         })?;
         let asked = client::ask(&options.socket, Mode::DumpAndFollow, |told, _| {
-            files.write(&told.source, told.line().as_bytes())
+            files.write(&told.source, told.file_line().as_bytes())
         });
         match asked {
             Err(error @ Error::Output { .. }) => return Err(error),
@@ -123,9 +124,9 @@ fn rotate(path: &Path, count: u32) -> io::Result<()> {
         _ => Ok(()),
     };
     for index in (1..count).rev() {
-        missing_is_fine(fs::rename(older(index), older(index + 1)))?;
+        missing_is_fine(fs::rename(older(index - 1), older(index)))?;
     }
-    missing_is_fine(if count == 0 { fs::remove_file(path) } else { fs::rename(path, older(1)) })
+    missing_is_fine(if count == 0 { fs::remove_file(path) } else { fs::rename(path, older(0)) })
 }
 
 #[cfg(test)]
@@ -151,11 +152,11 @@ mod tests {
         for line in ["one\n", "two\n", "three\n", "four\n", "a very long line\n", "six\n"] {
             files.write("x", line.as_bytes()).unwrap();
         }
-        assert_eq!(names(folder.path()), ["x.log", "x.log.1", "x.log.2"]);
+        assert_eq!(names(folder.path()), ["x.log", "x.log.0", "x.log.1"]);
         let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(text("x.log"), "six\n");
-        assert_eq!(text("x.log.1"), "a very long line\n");
-        assert_eq!(text("x.log.2"), "four\n");
+        assert_eq!(text("x.log.0"), "a very long line\n");
+        assert_eq!(text("x.log.1"), "four\n");
     }
 
     #[test]

@@ -290,14 +290,14 @@ fn logwrite_writes_files_and_outlives_memlogd() {
         writeln!(out, "line {n}").unwrap();
     }
     let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-    wait_until("the last line", || text("x.log").ends_with(";x;line 199\n"));
-    assert!(text("x.log.1").len() <= 2000 && text("x.log.2").len() <= 2000 && !text("x.log.2").is_empty());
-    assert!(!folder.join("x.log.3").exists());
+    wait_until("the last line", || text("x.log").ends_with("Z x line 199\n"));
+    assert!(text("x.log.0").len() <= 2000 && text("x.log.1").len() <= 2000 && !text("x.log.1").is_empty());
+    assert!(!folder.join("x.log.2").exists());
     case.end();
     case.start(&[]);
     let mut out = case.log("x");
     writeln!(out, "after").unwrap();
-    wait_until("a line of the next memlogd", || text("x.log").ends_with(";x;after\n"));
+    wait_until("a line of the next memlogd", || text("x.log").ends_with("Z x after\n"));
     writer.kill().unwrap();
     writer.wait().unwrap();
 }
