@@ -35,7 +35,7 @@ command, it runs that and hands its output to memlogd.
   -log-dir       where files are written (/var/log)
   -max-log-size  the most that a file holds, in bytes (1048576)
   -max-log-files how many older files are kept: NAME.log.0, NAME.log.1, ... (10)
-  -n             the log's name; that of the command without it
+  -n             what NAME.stdout and NAME.stderr are called; the command without it
 ";
 
 /// What the program is called for.
@@ -196,10 +196,7 @@ impl Call {
                 Arg::Long("max-log-files") => max_files = parser.value()?.parse()?,
                 Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
                 Arg::Value(program) => {
-                    let name = name.unwrap_or_else(|| {
-                        let program = Path::new(&program);
-                        program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned()
-                    });
+                    let name = name.unwrap_or_else(|| program.to_string_lossy().into_owned());
                     // What follows belongs to the command, whatever it looks
                     // like: taken from the words as they were.
                     let left = parser.raw_args()?.count();
@@ -320,6 +317,6 @@ mod tests {
         assert_eq!((options.name.as_str(), options.socket), ("x", LOG.into()));
         assert_eq!(options.command, ["/bin/ls", "-la", "--color", "-n"]);
         let Ok(Call::Wrap(options)) = parse("logwrite /bin/dmesg") else { panic!("no command") };
-        assert_eq!(options.name, "dmesg");
+        assert_eq!(options.name, "/bin/dmesg");
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `logwrite COMMAND`: runs a command and hands its output to memlogd; what it
-//! prints is seen here too.
+//! prints is seen here too. The logs' names are LinuxKit's, `NAME.stdout` and
+//! `NAME.stderr`: not those that services have.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -36,7 +37,8 @@ pub fn run(options: &Wrap) -> Result<ExitCode, Error> {
         hand_over(&options.socket, name)
             .map_err(|error| Error::Log(options.socket.display().to_string(), error))
     };
-    let (stdout, stderr) = (outlet(&format!("{}.out", options.name))?, outlet(&options.name)?);
+    let (stdout, stderr) =
+        (outlet(&format!("{}.stdout", options.name))?, outlet(&format!("{}.stderr", options.name))?);
     let failed = |error| Error::Run(program.to_string_lossy().into_owned(), error);
     let mut child = Command::new(program)
         .args(arguments)

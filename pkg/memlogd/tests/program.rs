@@ -272,7 +272,7 @@ fn logwrite_runs_a_command() {
     ]);
     let out = command.output().unwrap();
     assert_eq!((out.status.code(), out.stdout, out.stderr), (Some(3), b"a\n".to_vec(), b"b\n".to_vec()));
-    wait_until("both lines", || case.lines("job.out") == ["a"] && case.lines("job") == ["b"]);
+    wait_until("both lines", || case.lines("job.stdout") == ["a"] && case.lines("job.stderr") == ["b"]);
 }
 
 #[test]

@@ -350,11 +350,11 @@ fn all_output_in_memory_and_in_files() -> Result<()> {
             // Fewer than memlogd has, and more than two files hold.
             let said = vm.sh("/usr/bin/logwrite -n burst /bin/sh -c 'seq 4000' | tail -n 1")?;
             ensure!(said == "4000\n", "{said}");
-            vm.until("grep -q ' 4000$' /var/log/burst.out.log")?;
-            let text = vm.sh("cd /var/log; test -e burst.out.log.0; cat $(ls -r burst.out.log*) | sed 's/.* //' | tr '\\n' ' '")?;
+            vm.until("grep -q ' 4000$' /var/log/burst.stdout.log")?;
+            let text = vm.sh("cd /var/log; test -e burst.stdout.log.0; cat $(ls -r burst.stdout.log*) | sed 's/.* //' | tr '\\n' ' '")?;
             let numbers: Vec<u32> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
             ensure!(numbers.iter().copied().eq(1..=4000), "{} lines: {text}", numbers.len());
-            let sizes = vm.sh("stat -c '%s' /var/log/burst.out.log*")?;
+            let sizes = vm.sh("stat -c '%s' /var/log/burst.stdout.log*")?;
             let sizes: Vec<u64> = sizes.lines().map(str::parse).collect::<Result<_, _>>()?;
             eprintln!("    4000 lines in files of {sizes:?} bytes");
             ensure!((2..=4).contains(&sizes.len()) && sizes.iter().all(|size| *size <= 65536), "{sizes:?}");
