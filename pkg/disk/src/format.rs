@@ -11,10 +11,10 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 pub use arguments::{Arguments, Kind, Table, USAGE};
-pub use plan::{Plan, Seen, UNFINISHED_DOS, UNFINISHED_GPT};
+pub use plan::{Plan, Seen, UNFINISHED_DOS, UNFINISHED_GPT, is_unfinished};
 
 use crate::probe::{Blkid, Probe as _, ProbeError};
-use crate::{devices, flags, say};
+use crate::{devices, flags, say, wait};
 
 /// Why nothing was formatted.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +28,26 @@ pub enum FormatError {
     /// What is on a disk cannot be found out, so it counts as full.
     #[error("{}: left alone", .0.display())]
     Probe(PathBuf, #[source] ProbeError),
+    /// The disks cannot be listed.
+    #[error("cannot list the disks in /sys/block")]
+    List(#[source] io::Error),
     /// The machine has no disk.
     #[error("there is no disk to format: /sys/block has none that can be written")]
     NoDisk,
     /// The kernel shows no partition.
     #[error("{} did not appear after the disk was partitioned", .0.display())]
     NoPartition(PathBuf),
+}
+
+impl FormatError {
+    /// Whether it may pass when another device comes.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Device(_, error) => error.kind() == io::ErrorKind::NotFound,
+            Self::NoDisk => true,
+            _ => false,
+        }
+    }
 }
 
 /// The program.
@@ -44,10 +58,11 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn std
     let Some(arguments) = flags::read(words, Arguments::parse, USAGE)? else {
         return Ok(());
     };
-    let seen = match &arguments.device {
-        Some(device) => vec![look_at(device)?],
-        None => look_at_all()?,
+    let look = || match &arguments.device {
+        Some(device) => look_at(device).map(|seen| vec![seen]),
+        None => look_at_all(),
     };
+    let seen = wait::until(arguments.timeout, look, FormatError::may_pass)?;
     let plan = Plan::new(&arguments, &seen, random()?);
     plan.notes.iter().for_each(say);
     if arguments.dry_run {
@@ -79,10 +94,10 @@ fn look_at(device: &Path) -> Result<Seen, FormatError> {
 
 /// Every disk, with the labels on its partitions. A disk that cannot be looked
 /// at is said and left alone; the others count.
-fn look_at_all() -> Result<Vec<Seen>, Box<dyn std::error::Error>> {
-    let disks = devices::disks(Path::new("/sys/block"))?;
+fn look_at_all() -> Result<Vec<Seen>, FormatError> {
+    let disks = devices::disks(Path::new("/sys/block")).map_err(FormatError::List)?;
     if disks.is_empty() {
-        return Err(FormatError::NoDisk.into());
+        return Err(FormatError::NoDisk);
     }
     let mut all = Vec::new();
     for disk in disks {

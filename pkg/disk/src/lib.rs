@@ -14,6 +14,7 @@ pub mod mount;
 pub mod probe;
 pub mod step;
 pub mod swap;
+pub mod wait;
 
 use std::error::Error;
 use std::ffi::OsString;

@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use init::mount::{Mount, MsFlags};
 use init::sys;
@@ -16,18 +17,20 @@ use lexopt::Arg;
 
 pub use find::{FindError, Wanted, find};
 
-use crate::probe::{Blkid, Content, Probe as _};
+use crate::format::is_unfinished;
+use crate::probe::{Blkid, Content, Probe};
 use crate::step::Step;
-use crate::{complain, devices, flags, say};
+use crate::{complain, devices, flags, say, wait};
 
 /// What `-help` prints.
 pub const USAGE: &str = "\
-usage: mountie [-device DEVICE | -label LABEL | -uuid UUID] MOUNTPOINT
-       mountie DEVICE MOUNTPOINT
+usage: mountie [-timeout SECONDS] [-device DEVICE | -label LABEL | -uuid UUID] MOUNTPOINT
+       mountie [-timeout SECONDS] DEVICE MOUNTPOINT
 
 Mounts a filesystem on MOUNTPOINT, which is made if it is not there. Where none
 is named it is that of the first Linux partition which is not in use, disks in
-the order of their names. ext2, ext3 and ext4 are checked before (e2fsck -p).
+the order of their names. One that is not there is waited for, 10 s if nothing is
+said. ext2, ext3 and ext4 are checked before (e2fsck -p).
 ";
 
 /// What the program is asked to do.
@@ -37,6 +40,8 @@ pub struct Arguments {
     pub wanted: Wanted,
     /// Where to.
     pub point: PathBuf,
+    /// How long to wait for it.
+    pub timeout: Duration,
 }
 
 /// Why a filesystem was not mounted.
@@ -45,6 +50,12 @@ pub enum MountError {
     /// The mount point cannot be made.
     #[error("cannot make the directory {}", .0.display())]
     Point(PathBuf, #[source] io::Error),
+    /// Its disk would be formatted again at the next boot.
+    #[error(
+        "{}: not mounted: formatting {} was begun and not ended, and the next `format` begins again; \
+         what is written here would be gone", .0.display(), .1.display()
+    )]
+    Unfinished(PathBuf, PathBuf),
     /// There is no filesystem on it.
     #[error("{}: nothing that can be mounted: it has {}", .0.display(), .1)]
     NoFilesystem(PathBuf, String),
@@ -61,12 +72,14 @@ impl Arguments {
     pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Self>, lexopt::Error> {
         let (mut device, mut label, mut uuid) = (None, None, None);
         let mut names: Vec<PathBuf> = Vec::new();
+        let mut timeout = wait::PATIENCE;
         let mut parser = flags::parser(words);
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("device") => device = Some(PathBuf::from(flags::text(&mut parser)?)),
                 Arg::Long("label") => label = Some(flags::text(&mut parser)?),
                 Arg::Long("uuid") => uuid = Some(flags::text(&mut parser)?),
+                Arg::Long("timeout") => timeout = wait::seconds(&flags::text(&mut parser)?)?,
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
                 Arg::Value(name) if names.len() < 2 => names.push(name.into()),
                 other => return Err(other.unexpected()),
@@ -80,7 +93,7 @@ impl Arguments {
             (None, None, Some(uuid)) => Wanted::Uuid(uuid),
             (None, None, None) => Wanted::First,
         };
-        Ok(Some(Self { wanted, point }))
+        Ok(Some(Self { wanted, point, timeout }))
     }
 }
 
@@ -89,7 +102,7 @@ impl Arguments {
 /// # Errors
 /// A sentence that says what was tried, on what and why it failed.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn std::error::Error>> {
-    let Some(Arguments { wanted, point }) = flags::read(words, Arguments::parse, USAGE)? else {
+    let Some(Arguments { wanted, point, timeout }) = flags::read(words, Arguments::parse, USAGE)? else {
         return Ok(());
     };
     DirBuilder::new()
@@ -97,8 +110,14 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn std
         .mode(0o755)
         .create(&point)
         .map_err(|error| MountError::Point(point.clone(), error))?;
-    let disks = devices::disks(Path::new("/sys/block"))?;
-    let (node, content) = find(&wanted, &disks, &Blkid, is_free)?;
+    let look = || {
+        let disks = devices::disks(Path::new("/sys/block")).map_err(FindError::List)?;
+        find(&wanted, &disks, &Blkid, is_free).map(|(node, content)| (disks, node, content))
+    };
+    let (disks, node, content) = wait::until(timeout, look, FindError::may_pass)?;
+    if let Some(disk) = unfinished(&disks, &node, &Blkid) {
+        return Err(MountError::Unfinished(node, disk).into());
+    }
     let kind = match &content.kind {
         Some(kind) if !content.ambivalent => kind.clone(),
         _ => return Err(MountError::NoFilesystem(node, content.describe()).into()),
@@ -120,6 +139,16 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn std
         complain("mountie: warning: no links in /dev/disk", &error);
     }
     Ok(())
+}
+
+/// The disk that the partition is on, if `format` has begun with it and not
+/// ended: for `format` there is nothing on it that anybody wants.
+fn unfinished(disks: &[devices::Disk], partition: &Path, probe: &impl Probe) -> Option<PathBuf> {
+    // It may have been named by a link.
+    let real = fs::canonicalize(partition).unwrap_or_else(|_| partition.to_owned());
+    let has = |disk: &&devices::Disk| disk.partitions.iter().any(|name| devices::node(name) == real);
+    let disk = disks.iter().find(has)?.node();
+    probe.content(&disk).is_ok_and(|content| is_unfinished(&content)).then_some(disk)
 }
 
 /// Repairs what a power cut left, as at any boot of Debian: without questions,
@@ -168,7 +197,8 @@ mod tests {
 
     #[test]
     fn linuxkits_flags() {
-        let arguments = |wanted, point: &str| Ok(Arguments { wanted, point: point.into() });
+        let timeout = wait::PATIENCE;
+        let arguments = |wanted, point: &str| Ok(Arguments { wanted, point: point.into(), timeout });
         assert_eq!(parse(&["/var/lib"]), arguments(Wanted::First, "/var/lib"));
         assert_eq!(parse(&["-label", "A", "/m"]), arguments(Wanted::Label("A".into()), "/m"));
         assert_eq!(parse(&["--uuid=1", "/m"]), arguments(Wanted::Uuid("1".into()), "/m"));
@@ -178,6 +208,25 @@ mod tests {
         assert_eq!(parse(&[]), Err("no mount point is named".into()));
         assert!(parse(&["a", "b", "c"]).is_err());
         assert!(parse(&["-x", "/m"]).is_err());
+        assert_eq!(parse(&["-timeout", "60", "/m"]).unwrap().timeout, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_disk_that_the_next_boot_formats_is_not_written_to() {
+        /// Every disk has a partition table with this identifier.
+        struct Table(&'static str);
+        impl Probe for Table {
+            fn content(&self, _: &Path) -> Result<Content, crate::probe::ProbeError> {
+                Ok(Content { table_id: Some(self.0.into()), ..Content::default() })
+            }
+        }
+        let disk = |name: &str| devices::Disk { name: name.into(), partitions: vec![format!("{name}1")] };
+        let disks = [disk("vda"), disk("vdb")];
+        let on = |node: &str, table| unfinished(&disks, Path::new(node), &Table(table));
+        assert_eq!(on("/dev/vdb1", crate::format::UNFINISHED_DOS), Some("/dev/vdb".into()));
+        assert_eq!(on("/dev/vda1", "12345678"), None);
+        // A filesystem on all of a disk has no table.
+        assert_eq!(on("/dev/vdb", crate::format::UNFINISHED_DOS), None);
     }
 
     #[test]

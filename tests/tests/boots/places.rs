@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -43,7 +45,20 @@ services:
   - name: waiter
     image: lkinit/busybox
     command: [/bin/sleep, '100000']
+  - name: disk
+    image: lkinit/mount
+    command: [/usr/bin/mountie, -timeout, '600', -label, late, /var/late]
+    annotations: {lkinit.restart: 'no'}
 ";
+
+/// A file with a filesystem that is labelled `late`.
+fn labelled(folder: &Path) -> Result<PathBuf> {
+    let file = folder.join("late.img");
+    File::create(&file)?.set_len(16 << 20)?;
+    let made = Command::new("/sbin/mkfs.ext4").args(["-q", "-L", "late"]).arg(&file).status();
+    ensure!(made.context("mkfs.ext4 (package e2fsprogs)")?.success(), "mkfs.ext4 failed");
+    Ok(file)
+}
 
 /// Nothing of the device was there at boot, so its module was not loaded; the
 /// kernel's message about it has to be what loads it. Then it goes, and comes
@@ -52,7 +67,12 @@ services:
 fn a_device_that_comes_late_gets_its_module() -> Result<()> {
     let name = "late-device";
     let image = Image::new(&yaml(&["lkinit/init", "lkinit/crun"], WAITER))?;
-    let machine = image.machine(name)?.qemu(&["-qmp", "unix:qmp,server=on,wait=off"]);
+    let folder = tempfile::tempdir()?;
+    let disk = format!(
+        "driver=raw,node-name=late,file.driver=file,file.filename={}",
+        labelled(folder.path())?.display()
+    );
+    let machine = image.machine(name)?.qemu(&["-qmp", "unix:qmp,server=on,wait=off", "-blockdev", &disk]);
     let current = "cat /sys/class/misc/hw_random/rng_current";
     let until = |what: &str| format!("i=0; until {what}; do i=$((i+1)); test $i -lt 600; sleep 0.1; done");
     Vm::run(name, machine, |vm| {
@@ -69,6 +89,14 @@ fn a_device_that_comes_late_gets_its_module() -> Result<()> {
         ensure!(!vm.sh(current)?.contains("virtio_rng"));
         vm.sh("echo 1 >/sys/bus/pci/rescan")?;
         vm.sh(&until(&format!("{current} | grep virtio_rng"))).context("plugged in again")?;
+        vm.check("a disk is waited for", |vm| {
+            ensure!(!vm.sh("cat /proc/mounts")?.contains("/var/late"));
+            let logs = vm.sh("cat /var/log/disk.out.log")?;
+            ensure!(logs.contains("waiting for it, 600 s at most"), "{logs}");
+            let arguments = r#"{"driver":"virtio-blk-pci","id":"disk","drive":"late"}"#;
+            qmp(vm, &format!(r#"{{"execute":"device_add","arguments":{arguments}}}"#))?;
+            vm.sh(&until("grep -q ' /var/late ext4' /proc/mounts")).map(drop)
+        });
         Ok(())
     })
 }

@@ -4,23 +4,27 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::Arg;
 
-use crate::flags;
+use crate::{flags, wait};
 
 /// What `-help` prints.
 pub const USAGE: &str = "\
-usage: format [-label LABEL] [-type TYPE] [-partition TABLE] [-force] [-verbose] [--dry-run] [DEVICE]
+usage: format [-label LABEL] [-type TYPE] [-partition TABLE] [-force] [-timeout SECONDS]
+              [-verbose] [--dry-run] [DEVICE]
 
 Makes one partition and a filesystem on DEVICE or, without it, on the first
 disk with nothing on it. What has anything on it is left alone.
 
-  -label LABEL      the filesystem's label; without DEVICE, a label that is on
-                    some disk already means that nothing is left to do
+  -label LABEL      the filesystem's label, of at most 16 bytes (xfs: 12, btrfs:
+                    255); without DEVICE, a label that is on some disk already
+                    means that nothing is left to do
   -type TYPE        ext4 (if nothing is said), ext3, ext2, xfs or btrfs
   -partition TABLE  dos (if nothing is said) or gpt
   -force            format DEVICE whatever is on it
+  -timeout SECONDS  wait that long for DEVICE or, without it, for a first disk (10)
   -verbose          show the programs run and what they say
   --dry-run         show what would be run, and run nothing
 ";
@@ -38,6 +42,8 @@ pub struct Arguments {
     pub table: Table,
     /// Whatever is on the device.
     pub force: bool,
+    /// How long to wait for a disk.
+    pub timeout: Duration,
     /// Say more.
     pub verbose: bool,
     /// Run nothing.
@@ -77,6 +83,15 @@ impl Kind {
             Self::Btrfs => "btrfs",
         }
     }
+
+    /// How many bytes a label has at most: ext4(5), mkfs.xfs(8), mkfs.btrfs(8).
+    fn longest_label(self) -> usize {
+        match self {
+            Self::Ext2 | Self::Ext3 | Self::Ext4 => 16,
+            Self::Xfs => 12,
+            Self::Btrfs => 255,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -97,6 +112,7 @@ impl Arguments {
             kind: Kind::Ext4,
             table: Table::Dos,
             force: false,
+            timeout: wait::PATIENCE,
             verbose: false,
             dry_run: false,
         };
@@ -125,6 +141,7 @@ impl Arguments {
                     }
                 }
                 Arg::Long("force") => arguments.force = true,
+                Arg::Long("timeout") => arguments.timeout = wait::seconds(&flags::text(&mut parser)?)?,
                 Arg::Long("verbose") => arguments.verbose = true,
                 Arg::Long("dry-run") => arguments.dry_run = true,
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
@@ -134,6 +151,14 @@ impl Arguments {
         }
         if arguments.force && arguments.device.is_none() {
             return Err(lexopt::Error::Custom("-force needs the disk's name".into()));
+        }
+        // mkfs.ext4 cuts a longer one off and says so to nobody: no boot would
+        // find the label, and each would format another disk.
+        let longest = arguments.kind.longest_label();
+        if let Some(label) = arguments.label.as_ref().filter(|label| label.len() > longest) {
+            let kind = arguments.kind;
+            let message = format!("-label {label}: longer than the {longest} bytes that {kind} has for it");
+            return Err(lexopt::Error::Custom(message.into()));
         }
         Ok(Some(arguments))
     }
@@ -169,9 +194,16 @@ mod tests {
             &["-partition", "bsd"],
             &["-force"],
             &["-label"],
+            &["-timeout", "soon"],
             &["-x"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");
+        }
+        // The last that fits, and one more.
+        for (kind, longest) in [("ext4", 16), ("ext2", 16), ("xfs", 12), ("btrfs", 255)] {
+            let with = |length: usize| parse(&["-label", &"l".repeat(length), "-type", kind]);
+            assert!(with(longest).is_ok(), "{kind}");
+            assert!(with(longest + 1).unwrap_err().contains(&format!("than the {longest} bytes")), "{kind}");
         }
         assert_eq!(
             parse(&["-type", "ntfs"]).unwrap_err(),

@@ -97,7 +97,9 @@ impl Plan {
     }
 }
 
-fn is_unfinished(content: &Content) -> bool {
+/// Whether the partition table is that of a disk whose formatting was begun
+/// here and not ended.
+pub fn is_unfinished(content: &Content) -> bool {
     let id = content.table_id.as_deref().map(str::to_lowercase);
     id.is_some_and(|id| id == UNFINISHED_DOS || id == UNFINISHED_GPT)
 }

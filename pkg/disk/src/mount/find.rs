@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which filesystem is meant.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::devices::{Disk, node};
@@ -26,6 +27,9 @@ pub enum Wanted {
 /// Why none was found.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
+    /// The disks cannot be listed.
+    #[error("cannot list the disks in /sys/block")]
+    List(#[source] io::Error),
     /// No device has this label or UUID.
     #[error("no disk has a filesystem with the {0} {1:?}; there are {2}")]
     NoSuch(&'static str, String, String),
@@ -35,6 +39,17 @@ pub enum FindError {
     /// A device that was named cannot be looked at.
     #[error("cannot mount {}", .0.display())]
     Probe(PathBuf, #[source] ProbeError),
+}
+
+impl FindError {
+    /// Whether it may pass when another device comes.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NoSuch(..) | Self::NoneFree(_) => true,
+            Self::Probe(_, ProbeError::Read(_, error)) => error.kind() == io::ErrorKind::NotFound,
+            Self::List(_) | Self::Probe(..) => false,
+        }
+    }
 }
 
 /// Finds the filesystem `wanted` on `disks`, and what `probe` says of it. `free`
@@ -141,6 +156,20 @@ mod tests {
         assert_eq!(found(Wanted::First, &[]), Ok("/dev/vda2".into()));
         // The one that the mount before took.
         assert_eq!(found(Wanted::First, &["/dev/vda2"]), Ok("/dev/vdb1".into()));
+    }
+
+    #[test]
+    fn only_what_may_come_is_waited_for() {
+        let error = |wanted| find(&wanted, &disks(), &Scene, |_| false).unwrap_err();
+        assert!(error(Wanted::Label("none".into())).may_pass());
+        assert!(error(Wanted::First).may_pass());
+        // It is there and cannot be read.
+        assert!(!error(Wanted::Device("/dev/vdb2".into())).may_pass());
+        let absent = FindError::Probe(
+            "/dev/vdz1".into(),
+            crate::probe::Blkid.content(Path::new("/nonexistent")).unwrap_err(),
+        );
+        assert!(absent.may_pass());
     }
 
     #[test]
