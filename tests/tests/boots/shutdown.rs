@@ -244,13 +244,16 @@ fn a_second_request_waits_for_the_first_natively() -> Result<()> {
                 ("000-slow: slow ends", 1),
                 ("001-hangs: failed: did not end in time and was killed after", 1),
                 ("; the shutdown goes on; ", 1),
-                (" now, after ", done.len()),
                 ("rc.shutdown ended", 0),
                 ("still there", 0),
             ] {
                 let found = count(what);
                 ensure!(found == times, "{found} times {what:?}:\n{}", excerpt(&text, "shutdown"));
             }
+            // In a namespace whoever calls reboot(2) ends a moment before all others
+            // do: the one that waits may have its turn then, with nothing left to do.
+            let ends = count(" now, after ").saturating_sub(count(" now, after 0.0"));
+            ensure!(ends <= done.len(), "{ends} ends:\n{}", excerpt(&text, "shutdown"));
             Ok(())
         })
         .with_context(context)?;
