@@ -216,7 +216,12 @@ impl Vm {
 
     /// Runs `command` inside with `/bin/sh`, whatever its exit status.
     pub fn try_sh(&mut self, command: &str) -> Result<Output> {
-        self.control.run(command, PATIENCE).with_context(|| format!("running `{command}` inside"))
+        self.try_sh_within(command, PATIENCE)
+    }
+
+    /// As [`Vm::try_sh`], for at most `limit`.
+    pub fn try_sh_within(&mut self, command: &str, limit: Duration) -> Result<Output> {
+        self.control.run(command, limit).with_context(|| format!("running `{command}` inside"))
     }
 
     /// Runs `command` inside and returns what it printed; it must succeed.
