@@ -141,8 +141,8 @@ boots: images tools
 	$(call say,booting images in QEMU)
 	@RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$$(($$(nproc) + 1)) cargo test -p tests --lib --test '*' --no-fail-fast
 
-# Built once; its own folder, for it shares nothing with ours. It has little to
-# do here: optimised it would take four times as long to build.
+# Built once; its own folder, for it shares nothing with ours. Its own
+# profile has fat LTO, for which it has too little to do here.
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
 $(CARGO_DENY):
