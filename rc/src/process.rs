@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Processes that may not be children of ours: who they are, and their end.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -10,7 +11,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use init::reaped;
+use init::sys::process::signal;
 use nix::libc;
+use nix::sys::signal::Signal;
 use tokio::time::timeout;
 
 use crate::engine::Exit;
@@ -118,6 +121,48 @@ pub async fn gone(identity: Identity) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends programs that do not end by themselves, with all that they have started,
+/// and removes the control groups that they have made for that.
+///
+/// Each process is stopped before its children are looked for: it starts no
+/// more then, and none becomes somebody else's child meanwhile.
+pub async fn end_trees(roots: Vec<Identity>) {
+    let own = group(std::process::id().cast_signed());
+    let (mut tree, mut seen) = (roots, 0);
+    let mut groups = BTreeSet::new();
+    while let Some(process) = tree.get(seen).copied() {
+        seen += 1;
+        // It fails for what has just ended.
+        let _ = signal(process.pid, Signal::SIGSTOP);
+        groups.extend(group(process.pid).filter(|group| Some(group) != own.as_ref()));
+        tree.extend(children(process.pid));
+    }
+    for process in &tree {
+        let _ = signal(process.pid, Signal::SIGKILL);
+    }
+    for process in tree {
+        let _ = gone(process).await;
+    }
+    for group in groups {
+        // One that is still of use has processes, or groups below it.
+        let _ = fs::remove_dir(Path::new(CGROUPS).join(group.trim_start_matches('/')));
+    }
+}
+
+fn children(parent: i32) -> Vec<Identity> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let child = |pid| Stat::read(pid).filter(|stat| stat.parent == parent).map(|stat| (pid, stat.start));
+    pids.filter_map(child).map(|(pid, start)| Identity { pid, start }).collect()
+}
+
+/// The control group of a process, by the line of `/proc/PID/cgroup` that is
+/// about the one tree (cgroups(7)).
+fn group(pid: i32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
 /// Leaves the control group of whoever has started this program, which may be
 /// killed as a whole: for the root of the tree.
 ///
@@ -220,6 +265,23 @@ mod tests {
         fs::remove_file(dir.path().join("cgroup.type")).unwrap();
         leave_group(dir.path());
         assert_eq!(fs::read_to_string(procs).unwrap(), std::process::id().to_string());
+    }
+
+    #[test]
+    fn a_program_ends_with_all_that_it_has_started() {
+        let mut command = std::process::Command::new("/bin/sh");
+        let mut child = command.args(["-c", "sh -c 'sleep 4242 & sleep 4242' & sleep 4242"]).spawn().unwrap();
+        let root = Identity::of(child.id().cast_signed()).unwrap();
+        let below = || children(root.pid).iter().flat_map(|shell| children(shell.pid)).collect::<Vec<_>>();
+        while below().len() < 2 {
+            std::thread::yield_now();
+        }
+        let tree: Vec<Identity> = children(root.pid).into_iter().chain(below()).collect();
+        assert_eq!(tree.len(), 4);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(end_trees(vec![root]));
+        child.wait().unwrap();
+        assert!(tree.iter().all(|process| !process.is_alive()), "{tree:?}");
     }
 
     #[test]

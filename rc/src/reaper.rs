@@ -170,8 +170,10 @@ impl Reaper {
         let mut table = self.table.borrow_mut();
         table.seen += 1;
         table.companions.remove(&pid);
-        if let Some(sender) = table.claims.remove(&pid) {
-            let _ = sender.send(exit);
+        // A claim that was given up may be of an earlier process of that number.
+        if let Some(sender) = table.claims.remove(&pid)
+            && sender.send(exit).is_ok()
+        {
             return;
         }
         if table.unclaimed.len() == UNCLAIMED {
@@ -207,5 +209,14 @@ mod tests {
         reaper.record(42, Exit { status: Some(0) });
         assert_eq!(end.try_recv(), Ok(Exit { status: Some(0) }));
         assert!(reaper.table.borrow().unclaimed.is_empty());
+    }
+
+    #[test]
+    fn a_claim_that_was_given_up_takes_no_exit_away() {
+        let reaper = Reaper::default();
+        drop(reaper.claim(42, reaper.mark()));
+        let mark = reaper.mark();
+        reaper.record(42, EXIT);
+        assert_eq!(reaper.claim(42, mark).try_recv(), Ok(EXIT));
     }
 }

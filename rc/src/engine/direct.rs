@@ -19,6 +19,7 @@ use std::process::{Command, Stdio};
 use std::task::Poll;
 use std::time::Duration;
 
+use nix::libc::SIGKILL;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
@@ -64,6 +65,8 @@ pub struct Direct {
     debug: bool,
     reaper: Reaper,
     ends: RefCell<HashMap<Id, End>>,
+    /// Runtimes that nobody waits for any more: their time was over.
+    given_up: RefCell<Vec<(Id, Identity)>>,
     /// Whether no runtime of an earlier rc is at work any more.
     settled: Cell<bool>,
 }
@@ -72,8 +75,9 @@ impl Direct {
     /// An engine that calls `program`. `debug` makes it talkative.
     pub fn new(program: PathBuf, state: &Path, debug: bool, reaper: Reaper) -> Self {
         let name = if program.ends_with("crun") { "crun" } else { "runc" };
-        let (ends, settled) = (RefCell::default(), Cell::new(false));
-        Self { program, name, state: state.to_path_buf(), debug, reaper, ends, settled }
+        let (state, settled) = (state.to_path_buf(), Cell::new(false));
+        let (ends, given_up) = (RefCell::default(), RefCell::default());
+        Self { program, name, state, debug, reaper, ends, given_up, settled }
     }
 
     fn folder(&self, namespace: &str) -> PathBuf {
@@ -105,9 +109,12 @@ impl Direct {
     }
 
     async fn call(&self, id: &Id, step: &'static str, command: &mut Command) -> Result<(), Error> {
-        let started = self.reaper.run(command).await;
-        let exit =
+        let started = self.reaper.spawn(command);
+        let child =
             started.map_err(|source| io_error(format!("running {}", self.program.display()), source))?;
+        let mut work = Work { engine: self, id, runtime: Identity::of(child.pid) };
+        let exit = child.wait().await;
+        work.runtime = None;
         if exit.success() {
             return Ok(());
         }
@@ -145,12 +152,17 @@ impl Direct {
                 return Err(error);
             }
         };
+        let mut exit = self.reaper.claim(pid, before);
         // The start time goes beside the pid, before the exit can be claimed:
         // a pid alone may be somebody else's after a restart of rc.
-        if let Some(identity) = Identity::of(pid) {
-            let _ = fs::write(&pid_file, identity.to_string());
-        }
-        let end = End::Awaited(self.reaper.claim(pid, before));
+        let end = match Identity::of(pid) {
+            Some(identity) => {
+                let _ = fs::write(&pid_file, identity.to_string());
+                End::Awaited(exit)
+            }
+            // It has ended and was reaped: no later moment tells how.
+            None => End::Known(exit.try_recv().unwrap_or(Exit::LOST)),
+        };
         self.ends.borrow_mut().insert(id.clone(), end);
         Ok(pid.cast_unsigned())
     }
@@ -193,8 +205,7 @@ impl Direct {
             let mut runtimes = process::find(at_work).into_iter();
             let Some(runtime) = runtimes.find(|runtime| !containers.contains(&runtime.pid)) else { break };
             if !matches!(timeout_at(limit, process::gone(runtime)).await, Ok(Ok(()))) {
-                let _ = init::sys::process::signal(runtime.pid, Signal::SIGKILL);
-                let _ = process::gone(runtime).await;
+                process::end_trees(vec![runtime]).await;
             }
         }
         self.settled.set(true);
@@ -210,9 +221,42 @@ impl Direct {
         texts.filter_map(|text| text.split_whitespace().next()?.parse().ok()).collect()
     }
 
+    /// Ends what nobody waits for any more: it might make a container, or end
+    /// one, that nobody has asked for.
+    async fn end_given_up(&self, id: &Id) {
+        let of_it = |(of, _): &mut (Id, Identity)| of == id;
+        let given_up: Vec<_> = self.given_up.borrow_mut().extract_if(.., of_it).collect();
+        if given_up.is_empty() {
+            return;
+        }
+        // crun leaves a process of its own to rc, which is no child of it.
+        let root = self.folder(&id.namespace).join("state");
+        let root: [&[u8]; 2] = [b"--root", root.as_os_str().as_bytes()];
+        let left = process::find(|words| {
+            words.windows(2).any(|pair| pair == root) && words.contains(&id.name.as_bytes())
+        });
+        let runtimes = given_up.into_iter().map(|(_, runtime)| runtime);
+        process::end_trees(runtimes.filter(|runtime| runtime.is_alive()).chain(left).collect()).await;
+    }
+
     fn missing(&self, step: &'static str, id: &Id) -> Error {
         let reason = "no such container".to_owned();
         Error::Refused { engine: self.name, step, id: id.clone(), missing: true, reason }
+    }
+}
+
+/// A runtime that is at work, for as long as somebody waits for it.
+struct Work<'a> {
+    engine: &'a Direct,
+    id: &'a Id,
+    runtime: Option<Identity>,
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime {
+            self.engine.given_up.borrow_mut().push((self.id.clone(), runtime));
+        }
     }
 }
 
@@ -273,6 +317,11 @@ impl Engine for Direct {
             let identity = self.identity(id).filter(|identity| identity.is_alive());
             let identity = identity.ok_or_else(|| self.missing("signal", id))?;
             if all {
+                if signal == SIGKILL {
+                    // Whatever the runtime's program makes of it: a pid
+                    // namespace ends with its first process.
+                    let _ = kill(Pid::from_raw(identity.pid), Signal::SIGKILL);
+                }
                 let number = signal.to_string();
                 let mut command = self.command(id, "kill");
                 let result = self.call(id, "signal", command.args(["--all", &id.name, &number])).await;
@@ -293,6 +342,7 @@ impl Engine for Direct {
 
     fn delete<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {
         Box::pin(async move {
+            self.end_given_up(id).await;
             self.ends.borrow_mut().remove(id);
             let mut command = self.command(id, "delete");
             let result = self.call(id, "delete", command.args(["--force", &id.name])).await;

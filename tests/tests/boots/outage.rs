@@ -246,6 +246,47 @@ fn a_start_that_fails_leaves_nothing_behind() -> Result<()> {
     run_native("outage-failing", &image, "", nothing_is_left).context("crun")
 }
 
+/// A hook that does not end: the runtime waits for it, and nobody for the
+/// runtime when the time for the start is over.
+const STUCK: &str = "
+services:
+  - name: stuck
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'echo started; exec sleep 100000']
+    annotations: {lkinit.start-timeout: 2s, lkinit.restart: 'no'}
+";
+
+fn given_up(inside: &mut Native) -> Result<()> {
+    inside.expect("^lkinit: .* service stuck: running")?;
+    inside.expect("^lkinit: .* boot: done")?;
+    let hook = r#""hooks":{"createRuntime":[{"path":"/bin/sleep","args":["sleep","4242"]}]},"linux""#;
+    inside.sh(&format!(
+        "cd /containers/services/stuck; service stop stuck; cp config.json /tmp/sound
+         sed 's#\"linux\"#{hook}#' /tmp/sound >config.json; grep -q 4242 config.json
+         kill -9 $(pidof rc.init)"
+    ))?;
+    // A bundle is read when rc begins.
+    inside.expect("^lkinit: .* rc.init: started again; taking over")?;
+    inside.until("service status -json | grep -q 'supervisor\": true'")?;
+    for _ in 0..2 {
+        let failed = inside.try_sh("service start stuck")?;
+        ensure!(failed.status != 0 && failed.text.contains("has not started it within 2s"), "{failed:?}");
+    }
+    let left = "ps -o pid,args | grep -E 'sleep [4]242|[r]un --detach'
+         ls -d /sys/fs/cgroup/stuck /run/lkinit/direct/services.linuxkit/state/stuck 2>/dev/null";
+    inside.until(&format!("left=$({left}); echo \"$left\"; test -z \"$left\"")).context("left behind")?;
+    inside.sh("cp /tmp/sound /containers/services/stuck/config.json; kill -9 $(pidof rc.init)")?;
+    inside.expect("^lkinit: .* rc.init: started again; taking over")?;
+    inside.until("service status -json | grep -q 'supervisor\": true'")?;
+    inside.sh("service start stuck").map(drop)
+}
+
+#[test]
+fn a_start_that_is_given_up_leaves_nothing_behind() -> Result<()> {
+    let image = Image::new(&yaml(&["lkinit/init", "lkinit/crun"], STUCK))?;
+    run_native("outage-given-up", &image, "", given_up)
+}
+
 /// containerd's folder is on a disk, and the power fails: its records come
 /// back, of containers that are long gone.
 #[test]

@@ -31,10 +31,7 @@ impl Containerd {
                 };
                 has("-namespace", &id.namespace) && has("-id", &id.name)
             };
-            for shim in process::find(shim) {
-                let _ = init::sys::process::signal(shim.pid, Signal::SIGKILL);
-                let _ = process::gone(shim).await;
-            }
+            process::end_trees(process::find(shim)).await;
         }
         if runtime.exists()
             && let (Some(program), Some(reaper)) = (direct::find_runtime(), &self.reaper)
