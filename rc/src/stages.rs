@@ -110,7 +110,7 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) -> Endings {
     let limit = if stage == Stage::Onshutdown { ANSWERED } else { Duration::MAX };
     let waiting = format!("{stage}: {} still does not answer", engine.name());
     let cleaned = watched(console, &waiting, None, clean_up(system, engine.as_ref(), stage));
-    let Ok(cut_short) = timeout(limit, cleaned).await else {
+    let Ok(kept) = timeout(limit, cleaned).await else {
         let (name, seconds) = (engine.name(), limit.as_secs());
         timeline.fail(BOOT, &cleaning, "no answer");
         error!(console, "{stage}: {name} has not answered for {seconds}s; none of its containers is run");
@@ -122,8 +122,8 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) -> Endings {
     for path in listing.paths {
         match Bundle::load(&path, stage) {
             Ok(bundle) => {
-                let again = cut_short.contains(&bundle.name);
-                endings.extend(run_one(system, &engine, bundle, again).await);
+                let gone = kept.as_ref().is_some_and(|kept| !kept.contains(&bundle.name));
+                endings.extend(run_one(system, &engine, bundle, gone).await);
             }
             Err(error) => {
                 error!(console, "{error}; the container is left out");
@@ -137,31 +137,34 @@ pub async fn run_in_order(system: &Rc<System>, stage: Stage) -> Endings {
     Endings(endings)
 }
 
-/// Removes containers that an earlier boot left on a persistent disk. In our
-/// own namespace nothing else can be. Returns those whose start an rc of this
-/// boot did not live to finish: their programs have never run.
+/// Removes containers that an earlier boot left on a persistent disk, and those
+/// whose start an rc of this boot did not live to finish. In our own namespace
+/// nothing else can be. Returns those that are kept; `None`: nobody knows.
 ///
-/// One that this boot has started and that has ended meanwhile stays, for its
+/// One that this boot has started and that has ended meanwhile is kept, for its
 /// exit status is still wanted.
-async fn clean_up(system: &System, engine: &dyn Engine, stage: Stage) -> Vec<String> {
+async fn clean_up(system: &System, engine: &dyn Engine, stage: Stage) -> Option<Vec<String>> {
     let namespace = System::namespace(stage);
-    let mut cut_short = Vec::new();
+    let mut kept = Vec::new();
     let found = match engine.list(namespace).await {
         Ok(found) => found,
         Err(error) => {
             warning!(system.console, "{stage}: {error}; old containers are not cleaned up");
-            return cut_short;
+            return None;
         }
     };
     for container in found {
         let (started, ended) =
             (format!("{stage} {} started", container.name), format!("{stage} {} ended", container.name));
         let ours = system.progress.has(&started) && !system.progress.has(&ended);
-        match container.task.map(|task| task.state) {
-            Some(TaskState::Running) => continue,
-            Some(TaskState::Ended) if ours => continue,
-            _ if ours => cut_short.push(container.name.clone()),
-            _ => {}
+        let keep = match container.task.map(|task| task.state) {
+            Some(TaskState::Running) => true,
+            Some(TaskState::Ended) => ours,
+            Some(TaskState::Created) | None => false,
+        };
+        if keep {
+            kept.push(container.name);
+            continue;
         }
         let id = Id { namespace: namespace.to_owned(), name: container.name };
         match engine.delete(&id).await {
@@ -169,7 +172,7 @@ async fn clean_up(system: &System, engine: &dyn Engine, stage: Stage) -> Vec<Str
             Err(error) => warning!(system.console, "{stage}: cannot remove an old container: {error}"),
         }
     }
-    cut_short
+    Some(kept)
 }
 
 /// Waits for the end of a container, whatever happens to the engine meanwhile:
@@ -190,16 +193,12 @@ async fn end_of(system: &System, engine: &dyn Engine, stage: Stage, id: &Id) -> 
 /// Runs one container to its end. What remains to be done then does not keep
 /// the next one waiting: its removal is the returned task.
 ///
-/// `again`: an rc before this one has begun to start it, and it has not run.
-async fn run_one(
-    system: &Rc<System>,
-    engine: &Rc<dyn Engine>,
-    bundle: Bundle,
-    again: bool,
-) -> Option<Ending> {
+/// `gone`: there is no container of its, whatever an rc before this one has done.
+async fn run_one(system: &Rc<System>, engine: &Rc<dyn Engine>, bundle: Bundle, gone: bool) -> Option<Ending> {
     let (console, progress, timeline) = (&system.console, &system.progress, &system.timeline);
     let label = bundle.label();
-    let (started_mark, ended_mark) = (format!("{label} started"), format!("{label} ended"));
+    let mark = |what: &str| format!("{label} {what}");
+    let (started_mark, runs_mark, ended_mark) = (mark("started"), mark("runs"), mark("ended"));
     if progress.has(&ended_mark) {
         return None;
     }
@@ -211,7 +210,9 @@ async fn run_one(
     let begin = since_boot();
     timeline.follow(&label);
     let id = launch::id(&bundle);
-    let started = if progress.has(&started_mark) && !again {
+    // Without a container, one that is not known to have run never has.
+    let never_ran = gone && id.namespace == System::namespace(bundle.stage) && !progress.has(&runs_mark);
+    let started = if progress.has(&started_mark) && !never_ran {
         // An rc before this one started it. It is never started twice.
         info!(console, "{label}: was started before rc was; waiting for its end");
         None
@@ -219,7 +220,10 @@ async fn run_one(
         progress.mark(&started_mark);
         let launch = launch::launch(system, engine, &bundle, sleep(once.start_timeout));
         match watched(console, &format!("{label}: still starting"), None, launch).await {
-            Ok(started) => Some(started),
+            Ok(started) => {
+                progress.mark(&runs_mark);
+                Some(started)
+            }
             Err(error) => {
                 let next = once.on_failure.next(bundle.stage);
                 error!(console, "{label}: failed to start: {}; {next}", error.after(&label));

@@ -2,14 +2,20 @@
 //! Processes: signals, children, who inherits orphans.
 
 use std::ffi::{CStr, c_char};
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::ptr;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid};
+
+use crate::line::Line;
+use crate::reaped;
 
 /// The most words that [`exec`] passes on, the program's name included. The
 /// kernel gives its first program 32 at most (`CONFIG_INIT_ENV_ARG_LIMIT`).
@@ -135,6 +141,22 @@ pub fn fork(child: impl FnOnce() -> i32) -> io::Result<i32> {
         ForkResult::Parent { child } => Ok(child.as_raw()),
         ForkResult::Child => exit_now(child()),
     }
+}
+
+/// Has the process that `command` starts write its number and its start time,
+/// `PID START`, to `note` before it becomes the program: whoever starts it may
+/// not live to do so.
+pub fn note_itself(command: &mut Command, note: File) {
+    let write = move || {
+        let pid = std::process::id().cast_signed();
+        let start = reaped::start_time(pid).unwrap_or(0);
+        // There is nobody to tell of a failure, and it is no reason not to run.
+        let _ = nix::unistd::write(&note, Line::<40>::of(format_args!("{pid} {start}")).as_bytes());
+        Ok(())
+    };
+    // SAFETY: this runs between fork(2) and execve(2) and takes no lock: a few
+    // system calls, and text on the stack.
+    unsafe { command.pre_exec(write) };
 }
 
 /// Ends this process at once: nothing is flushed, no handler runs.

@@ -2,18 +2,20 @@
 //! A script of the image's, run to its end: once, also when rc does not live
 //! to see that.
 //!
-//! Before it is started this is noted as a step that is begun; when it is, its
-//! process is noted in a file. An rc that takes over waits for the end of that
-//! process, and finds in PID 1's record how it was.
+//! Before it is started, this is noted as a step that is begun, with its name in
+//! a file; its own process adds its number there before it becomes the script.
+//! An rc that takes over waits for the end of that process, and finds in PID 1's
+//! record how it was; without a number the script has never run.
 
-use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use init::sys::clock::since_boot;
-use init::{debug, error, info};
+use init::sys::process::note_itself;
+use init::{debug, error, info, warning};
 
 use crate::engine::Exit;
 use crate::linger::watched;
@@ -43,6 +45,13 @@ pub(super) async fn run(system: &Rc<System>, path: &Path, step: &str, file: &Pat
     } else {
         let mut command = Command::new(path);
         command.env("PATH", paths::PATH).stdin(Stdio::null()).current_dir("/");
+        if let Err(error) = note(&mut command, &label, file) {
+            let file = file.display();
+            warning!(
+                console,
+                "{label}: cannot write {file}: {error}; an rc that takes over may run it again"
+            );
+        }
         let child = match system.reaper.spawn(&mut command) {
             Ok(child) => child,
             Err(error) => {
@@ -52,10 +61,6 @@ pub(super) async fn run(system: &Rc<System>, path: &Path, step: &str, file: &Pat
                 return shell::after_failure(system, &label).await;
             }
         };
-        if let Some(process) = Identity::of(child.pid) {
-            // Without the note it is found by its command line, while it runs.
-            let _ = fs::write(file, format!("{process}\n{label}"));
-        }
         watched(console, &still, Some(child.pid.cast_unsigned()), child.wait()).await
     };
     match exit.success() {
@@ -71,20 +76,18 @@ pub(super) async fn run(system: &Rc<System>, path: &Path, step: &str, file: &Pat
     shell::after_failure(system, &label).await;
 }
 
-/// The process of a script that was begun: by its note, or, where rc was killed
-/// before it wrote that, by its command line. `None`: it has never run.
+/// Notes which script is next; its process adds itself behind that.
+fn note(command: &mut Command, label: &str, file: &Path) -> io::Result<()> {
+    fs::write(file, format!("{label}\n"))?;
+    note_itself(command, OpenOptions::new().append(true).open(file)?);
+    Ok(())
+}
+
+/// The process of a script that was begun. `None`: it has never run.
 fn earlier(path: &Path, file: &Path) -> Option<Identity> {
     let text = fs::read_to_string(file).unwrap_or_default();
-    let noted = text.split_once('\n').filter(|(_, label)| *label == path.display().to_string());
-    if let Some((process, _)) = noted {
-        return process.parse().ok();
-    }
-    let path = path.as_os_str().as_bytes();
-    let own = std::process::id().cast_signed();
-    // As the kernel calls an interpreter: the script is one of the first words.
-    let found = process::find(|words| words.iter().take(3).any(|word| *word == path));
-    // What it has left in the background is younger than it is.
-    found.into_iter().filter(|process| process.pid != own).min_by_key(|process| process.start)
+    let (label, process) = text.rsplit_once('\n')?;
+    process.parse().ok().filter(|_| label == path.display().to_string())
 }
 
 #[cfg(test)]
@@ -96,7 +99,7 @@ mod tests {
 
     use init::cmdline::Cmdline;
     use init::console::Console;
-    use init::testing::{PATIENCE, wait_until};
+    use init::testing::PATIENCE;
     use tempfile::TempDir;
     use tokio::time::{sleep, timeout};
 
@@ -142,17 +145,18 @@ mod tests {
         (read(&dir.path().join("log")), read(&console))
     }
 
-    /// Starts it as an rc does that is killed at once then, `noted` or not.
-    fn cut_short(noted: bool) -> (String, String) {
+    /// Starts it as an rc does that is killed at once then; `over`: its end
+    /// comes before the next rc.
+    fn cut_short(over: bool) -> (String, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = script(&dir);
         Progress::open(&dir.path().join("progress")).unwrap().mark("run it begun");
-        let mut child = Command::new(&path).spawn().unwrap();
-        // Until it is under way, its command line is empty.
-        wait_until("its first line", || dir.path().join("log").exists());
-        if noted {
-            let process = Identity::of(child.id().cast_signed()).unwrap();
-            fs::write(dir.path().join("script"), format!("{process}\n{}", path.display())).unwrap();
+        let mut command = Command::new(&path);
+        note(&mut command, &path.display().to_string(), &dir.path().join("script")).unwrap();
+        let mut child = command.spawn().unwrap();
+        if over {
+            fs::write(dir.path().join("go"), "").unwrap();
+            child.wait().unwrap();
         }
         let reaped = std::thread::spawn(move || child.wait().unwrap());
         let told = take_over(&dir, &path);
@@ -161,10 +165,10 @@ mod tests {
     }
 
     #[test]
-    fn a_script_that_runs_already_is_not_run_a_second_time() {
-        for noted in [true, false] {
-            let (log, console) = cut_short(noted);
-            assert_eq!(log, "begin\nend\n", "noted: {noted}");
+    fn a_script_that_was_started_is_not_run_a_second_time() {
+        for over in [false, true] {
+            let (log, console) = cut_short(over);
+            assert_eq!(log, "begin\nend\n", "over: {over}");
             assert!(console.contains("001-slow: was started before rc was; waiting"), "{console}");
         }
     }
@@ -172,10 +176,16 @@ mod tests {
     #[test]
     fn a_script_that_was_to_be_started_and_never_was_is_run() {
         let dir = tempfile::tempdir().unwrap();
-        let path = script(&dir);
+        let (path, file) = (script(&dir), dir.path().join("script"));
+        assert_eq!(earlier(&path, &file), None);
         // The note is of the script before it.
         let us = Identity::of(std::process::id().cast_signed()).unwrap();
-        fs::write(dir.path().join("script"), format!("{us}\n/etc/init.d/000-other")).unwrap();
-        assert_eq!(earlier(&path, &dir.path().join("script")), None);
+        fs::write(&file, format!("/etc/init.d/000-other\n{us}")).unwrap();
+        assert_eq!(earlier(&path, &file), None);
+        // It was next, and no process came of it.
+        fs::write(&file, format!("{}\n", path.display())).unwrap();
+        assert_eq!(earlier(&path, &file), None);
+        fs::write(&file, format!("{}\n{us}", path.display())).unwrap();
+        assert_eq!(earlier(&path, &file), Some(us));
     }
 }

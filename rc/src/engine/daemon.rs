@@ -25,7 +25,7 @@ use super::runtime_config::{RUNTIME_CONFIG, RuntimeConfig};
 use super::{Error, Exit};
 use crate::logs::settings::Limits;
 use crate::logs::{self, Logger, Logs};
-use crate::process::{self, Identity};
+use crate::process::{self, Identity, Stat};
 use crate::reaper::Reaper;
 use crate::watch::Watch;
 
@@ -283,12 +283,12 @@ impl Keeper {
         Ended::ByOrder(order.unwrap_or(Order::Stop))
     }
 
-    /// The daemon that an earlier life of rc left running.
+    /// The daemon that an earlier life of rc left running: by its file, or, where
+    /// that rc was killed before it wrote one, by its command line. Two of them
+    /// would lock each other out.
     fn adopt(&self) -> Option<Life> {
-        let identity: Identity = fs::read_to_string(PID_FILE).ok()?.parse().ok()?;
-        if !identity.is_alive() {
-            return None;
-        }
+        let noted = fs::read_to_string(PID_FILE).ok().and_then(|text| text.parse::<Identity>().ok());
+        let identity = noted.filter(|noted| noted.is_alive()).or_else(orphan)?;
         info!(self.console, "containerd: taking over process {}", identity.pid);
         let end = async move { process::end_of_stranger(identity).await.unwrap_or(Exit::LOST) };
         Some((identity.pid, Box::pin(end), Watch::new(socket_folder())))
@@ -401,6 +401,16 @@ impl Keeper {
             None => Some(usual.into()),
         }
     }
+}
+
+/// A daemon that PID 1 has inherited from an rc; what is in a container is a
+/// child of somebody else.
+fn orphan() -> Option<Identity> {
+    let found = process::find(|words| words.first() == Some(&PROGRAM.as_bytes()));
+    let orphaned = |found: &Identity| Stat::read(found.pid).is_some_and(|stat| stat.parent == 1);
+    let orphan = found.into_iter().filter(|found| found.is_alive()).find(orphaned)?;
+    let _ = fs::write(PID_FILE, orphan.to_string());
+    Some(orphan)
 }
 
 enum Ended {

@@ -27,7 +27,7 @@ onboot:
 services:
   - name: idle
     image: lkinit/busybox
-    command: [/bin/sh, -c, 'trap \"exit 0\" TERM; sleep 100000 & wait']
+    command: POLITE
 files:
   - path: etc/init.d/003-slow
     mode: '0755'
@@ -91,6 +91,30 @@ fn what_runs_once_runs_once_with_the_runtime_alone() -> Result<()> {
     run_native("interrupted-direct", &image, "", |inside| {
         once(inside, "")?;
         followers_find_the_next_rc(inside)
+    })
+}
+
+/// rc is killed when it has noted that a container is next, and nothing is made
+/// of it yet; and when containerd is started, and its process not yet noted.
+#[test]
+fn what_was_only_begun_is_done() -> Result<()> {
+    let image = Image::new(&yaml(CONTAINERD, BOOT))?;
+    run_native("interrupted-begun", &image, "", |inside| {
+        let log = "/run/log/onboot/onboot.000-one.out.log";
+        inside.until(&format!("grep -q begin {log}"))?;
+        inside.sh(&format!(
+            "for name in 001-two 003-four; do echo onboot $name started >>/run/lkinit/progress; done
+             rm /run/lkinit/containerd.pid; pidof containerd >/tmp/containerd
+             kill -9 $(pidof rc.init)"
+        ))?;
+        inside.expect("^lkinit: .* containerd: taking over process")?;
+        inside.expect("^lkinit: .* onboot 001-two: failed: exit status 8 after")?;
+        inside.expect("^lkinit: .* onboot 003-four: done in ")?;
+        inside.expect("^lkinit: .* boot: done")?;
+        inside.sh("pidof containerd | cmp - /tmp/containerd")?;
+        let logs = inside.sh("cd /var/log; for log in onboot/*.out.log; do tr '\\n' ' ' <$log; done")?;
+        ensure!(logs == "begin end ".repeat(4), "not each of them ran exactly once: {logs}");
+        Ok(())
     })
 }
 
