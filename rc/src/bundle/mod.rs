@@ -229,7 +229,7 @@ fn folders(dir: &Path, what: &str, problem: impl Fn(&str) -> Option<&'static str
 }
 
 /// containerd's rule for container ids (`pkg/identifiers` of containerd).
-fn is_id(name: &str) -> bool {
+pub(crate) fn is_id(name: &str) -> bool {
     let word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
     name.len() <= 76 && name.split(['.', '_', '-']).all(word)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use init::sys::clock::since_boot;
 
 use super::args::{Options, near};
+use super::output::complain;
 use super::service::Problem;
 use super::status::names;
 use crate::bundle::{Bundle, Stage};
@@ -61,9 +62,9 @@ pub(super) fn services(options: &Options) -> Services {
         Ok(Some(Answer::Services { services, containerd })) => {
             return Services { supervisor: true, containerd, services, path: options.path.clone() };
         }
-        Ok(None) => eprintln!("service: no supervisor answers; this is what the machine shows"),
+        Ok(None) => complain("service: no supervisor answers; this is what the machine shows"),
         Ok(Some(_)) | Err(_) => {
-            eprintln!("service: the supervisor (rc.init) does not answer; this is what the machine shows")
+            complain("service: the supervisor (rc.init) does not answer; this is what the machine shows");
         }
     }
     let services = names(&options.path).into_iter().map(|name| look(options, name)).collect();

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use super::args::Options;
-use super::service::{Problem, show};
+use super::output::show;
+use super::service::Problem;
 use crate::paths;
 use crate::timeline::rows::View;
 use crate::timeline::{self, chart, table};

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `service events`: what has happened to services, and what happens.
 
+use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::args::Options;
-use super::service::{Problem, show};
+use super::output::{complain, show, wait_for};
+use super::service::Problem;
 use super::table::{Paint, colours, painted};
 use crate::control::{Answer, Client, Failure, Request};
 use crate::journal::{self, Change};
@@ -29,6 +32,9 @@ pub(super) fn events(options: &Options) -> Result<(), Problem> {
     let Some(mut client) = live else { return Ok(()) };
     let mut last = known.last().cloned();
     loop {
+        if let Some(fd) = client.awaited() {
+            wait_for(fd).map_err(|error| Problem::Failed(format!("events: {error}")))?;
+        }
         match client.receive(None) {
             // It came between the two.
             Ok(Answer::Changed { change }) if known.contains(&change) => {}
@@ -45,7 +51,7 @@ pub(super) fn events(options: &Options) -> Result<(), Problem> {
             Ok(Answer::Failed { reason }) => return Err(Problem::Failed(format!("events: {reason}"))),
             Ok(other) => return Err(Failure::Unexpected(format!("{other:?}")).into()),
             Err(Failure::Broken(_)) => {
-                eprintln!("service: the supervisor has ended; waiting for the next one");
+                complain("service: the supervisor has ended; waiting for the next one");
                 client = listen_again()?;
                 known = journal::load(Path::new(paths::EVENTS));
                 tell(after(&known, last.as_ref()), None);
@@ -64,11 +70,12 @@ fn listen() -> Result<Client, Failure> {
 
 /// Waits for a supervisor, which PID 1 starts again, and listens to it.
 fn listen_again() -> Result<Client, Problem> {
-    let failed = |error| Problem::Failed(format!("events: cannot watch {}: {error}", paths::STATE));
-    let watch = Inotify::init(InitFlags::IN_CLOEXEC).map_err(failed)?;
+    let failed =
+        |error: io::Error| Problem::Failed(format!("events: cannot watch {}: {error}", paths::STATE));
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC).map_err(|error| failed(error.into()))?;
     // A socket has its name a moment before it takes anything; then its mode is set.
     let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ATTRIB;
-    watch.add_watch(paths::STATE, events).map_err(failed)?;
+    watch.add_watch(paths::STATE, events).map_err(|error| failed(error.into()))?;
     loop {
         if Path::new(paths::SHUTDOWN).exists() {
             return Err(Problem::Failed("events: the machine goes down".to_owned()));
@@ -76,7 +83,8 @@ fn listen_again() -> Result<Client, Problem> {
         if let Ok(client) = listen() {
             return Ok(client);
         }
-        watch.read_events().map_err(failed)?;
+        wait_for(watch.as_fd()).map_err(failed)?;
+        watch.read_events().map_err(|error| failed(error.into()))?;
     }
 }
 

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use super::args::Options;
 use super::ask::services;
 use super::local;
+use super::output::complain;
 use super::service::Problem;
 use crate::engine::Exec;
 
@@ -27,7 +28,7 @@ pub(super) fn exec(options: &Options) -> ExitCode {
         ),
         Problem::Told => return ExitCode::from(NOT_TRIED),
     };
-    eprintln!("service: exec: {problem}");
+    complain(&format!("service: exec: {problem}"));
     ExitCode::from(NOT_TRIED)
 }
 

@@ -8,11 +8,11 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use init::cmdline::Cmdline;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::args::Options;
 use super::ask::unknown;
-use super::service::{Problem, show};
+use super::output::{show, wait_for};
+use super::service::Problem;
 use super::status::names;
 use crate::bundle::Stage;
 use crate::logs::follow::{Follower, From, Line};
@@ -26,6 +26,10 @@ pub(super) fn logs(options: &Options) -> Result<(), Problem> {
     };
     let logs = find(options, name)?;
     let failed = |error: std::io::Error| Problem::Failed(format!("logs: {name}: {error}"));
+    if logs.is_console() {
+        let why = "its output goes to the console (linuxkit.runc_console=1), and is not kept";
+        return Err(Problem::Failed(format!("logs: {name}: {why}")));
+    }
     if options.follow {
         follow(&logs, options.lines).map_err(failed)
     } else {
@@ -73,7 +77,7 @@ fn follow(logs: &Logs, count: Option<usize>) -> io::Result<()> {
         let more = follower.read(&mut |line| text.extend([line.text, "\n"]))?;
         show(&text);
         if !more {
-            poll(&mut [PollFd::new(follower.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+            wait_for(follower.as_fd())?;
         }
     }
 }

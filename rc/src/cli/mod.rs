@@ -8,6 +8,7 @@ mod events;
 mod exec;
 mod local;
 mod logs;
+mod output;
 mod service;
 mod status;
 mod table;
@@ -15,6 +16,9 @@ mod table;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+
+pub(crate) use output::complain;
+use output::show;
 
 /// Set in the environment, the name of the program is its first argument:
 /// `/proc/self/exe` cannot be called by another name.
@@ -41,17 +45,15 @@ fn rc_init(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match arguments.next().as_deref().and_then(|word| word.to_str()) {
         None => crate::boot::main(),
         Some("--plan" | "-plan") => {
-            print!("{}", crate::boot::print_plan());
+            show(&crate::boot::print_plan());
             ExitCode::SUCCESS
         }
         Some("--help" | "-h") => {
-            println!(
-                "usage: rc.init [--plan]\n\nBoots the machine; with --plan, prints what a boot would do."
-            );
+            show("usage: rc.init [--plan]\n\nBoots the machine; with --plan, prints what a boot would do.\n");
             ExitCode::SUCCESS
         }
         Some(other) => {
-            eprintln!("rc.init: unknown argument {other:?}\nusage: rc.init [--plan]");
+            complain(&format!("rc.init: unknown argument {other:?}\nusage: rc.init [--plan]"));
             ExitCode::from(2)
         }
     }

@@ -2,15 +2,15 @@
 //! `service`: the command of LinuxKit's name, and the links of its stages.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::{self, Options, command, help, near, usage};
 use super::ask::{ask, unknown};
+use super::output::{complain, show};
 use super::{boot, events, exec, local, logs, status};
 use crate::boot::initd::OwnStage;
-use crate::bundle::{Bundle, Stage};
+use crate::bundle::{Bundle, Stage, is_id};
 use crate::control::{Answer, Failure, Request};
 
 /// Why it did not go as it was asked for.
@@ -34,18 +34,9 @@ impl From<Failure> for Problem {
     }
 }
 
-/// Text on standard output. Whoever reads it may have seen enough.
-pub(super) fn show(text: &str) {
-    let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        // As a shell counts SIGPIPE.
-        std::process::exit(141);
-    }
-}
-
 /// Says what was wrong with the call.
 pub(super) fn usage_error(problem: &str) -> ExitCode {
-    eprintln!("service: {problem}\n`service help` tells how it is called.");
+    complain(&format!("service: {problem}\n`service help` tells how it is called."));
     ExitCode::from(2)
 }
 
@@ -64,13 +55,13 @@ pub(super) fn main(name: &str, arguments: impl Iterator<Item = OsString>) -> Exi
         Ok(()) => ExitCode::SUCCESS,
         Err(Problem::Usage(problem)) => usage_error(&problem),
         Err(Problem::Failed(problem)) => {
-            eprintln!("service: {problem}");
+            complain(&format!("service: {problem}"));
             ExitCode::FAILURE
         }
         Err(Problem::Told) => ExitCode::FAILURE,
         Err(Problem::NotRunning) => ExitCode::from(3),
         Err(Problem::Unknown(problem)) => {
-            eprintln!("service: {problem}");
+            complain(&format!("service: {problem}"));
             ExitCode::from(4)
         }
     }
@@ -96,7 +87,7 @@ fn run(options: &Options) -> Result<(), Problem> {
         "help" => match options.words.first().map(|word| (word, command(word))) {
             None => show(&usage()),
             Some((_, Some(command))) => show(&help(command)),
-            Some((word, None)) => return Err(unknown_command(word)),
+            Some((word, None)) => return Err(unknown_command(word, &[])),
         },
         "start" => each(options, |name| Request::Start { name })?,
         "stop" => each(options, |name| Request::Stop { name })?,
@@ -112,14 +103,20 @@ fn run(options: &Options) -> Result<(), Problem> {
             _ => return Err(Problem::Usage("completion: for bash only".to_owned())),
         },
         "" => return Err(Problem::Usage("what is to be done?".to_owned())),
-        other => return Err(unknown_command(other)),
+        other => return Err(unknown_command(other, &options.words)),
     }
     Ok(())
 }
 
-fn unknown_command(word: &str) -> Problem {
+/// A word that is no command. Elsewhere the service's name comes first.
+fn unknown_command(word: &str, behind: &[String]) -> Problem {
     let names = args::COMMANDS.iter().map(|command| command.name);
-    let hint = near(word, names).map(|near| format!("; is it {near:?}?")).unwrap_or_default();
+    let turned = behind.first().filter(|verb| command(verb).is_some());
+    let meant = match turned {
+        Some(verb) => Some(format!("{verb} {word}")),
+        None => near(word, names).map(str::to_owned),
+    };
+    let hint = meant.map(|meant| format!("; is it {meant:?}?")).unwrap_or_default();
     Problem::Usage(format!("unknown command {word:?}{hint}"))
 }
 
@@ -131,7 +128,7 @@ fn each(options: &Options, request_for: impl Fn(String) -> Request) -> Result<()
         return Err(Problem::Usage(format!("{verb}: which service?")));
     }
     for name in &options.words {
-        if name.contains('/') || !options.path.join(name).is_dir() {
+        if !is_id(name) || !options.path.join(name).is_dir() {
             let names = status::names(&options.path);
             return Err(unknown(name, names.iter().map(String::as_str), &options.path));
         }
@@ -144,7 +141,7 @@ fn each(options: &Options, request_for: impl Fn(String) -> Request) -> Result<()
         let done = told(options, &format!("{verb} {name}"), request(options, &request_for(name.clone())));
         if let Err(problem) = done {
             match problem {
-                Problem::Failed(text) => eprintln!("service: {text}"),
+                Problem::Failed(text) => complain(&format!("service: {text}")),
                 other => return Err(other),
             }
             result = Err(Problem::Told);

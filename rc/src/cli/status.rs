@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::args::Options;
 use super::ask::{Services, services};
-use super::service::{Problem, show};
+use super::output::show;
+use super::service::Problem;
 use super::table::{Cell, Paint, colours, painted, span, table};
 use crate::bundle::{self, Bundle, Stage};
 use crate::logs::Logs;

@@ -2,7 +2,7 @@
 //! The asking side, without an event loop: `service` is up and gone in no time.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -68,6 +68,11 @@ impl Client {
         let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
         let mut fds = [PollFd::new(self.0.get_ref().as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::ZERO)) == Ok(1)
+    }
+
+    /// What the next answer comes by; `None` where it may be here already.
+    pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
+        self.0.buffer().is_empty().then(|| self.0.get_ref().as_fd())
     }
 
     /// Waits for an answer, for so long at most.

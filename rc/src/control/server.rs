@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use init::warning;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Interest};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::follow::follow;
@@ -54,6 +55,15 @@ struct Desk {
     boot: Rc<Boot>,
 }
 
+/// Waits until the other side is gone. One that has only said all that it has
+/// to say still listens.
+async fn gone(reader: &mut BufReader<OwnedReadHalf>, writer: &OwnedWriteHalf) {
+    let over = reader.fill_buf().await.map_or(true, <[u8]>::is_empty);
+    if !over || !writer.ready(Interest::WRITABLE).await.is_ok_and(|ready| ready.is_write_closed()) {
+        std::future::pending::<()>().await;
+    }
+}
+
 impl Desk {
     async fn converse(self: Rc<Self>, stream: UnixStream) {
         let (reader, mut writer) = stream.into_split();
@@ -67,6 +77,15 @@ impl Desk {
             }
             let (answer, last) = match serde_json::from_str(&line) {
                 Ok(Request::Follow) => return follow(self.boot.journal.listen(), reader, writer).await,
+                // Whoever waits for one service may give up waiting.
+                Ok(request @ (Request::Start { .. } | Request::Stop { .. } | Request::Restart { .. })) => {
+                    tokio::select! {
+                        // It is asked for first, whoever is there to be told.
+                        biased;
+                        answer = self.answer(&request) => (answer, false),
+                        () = gone(&mut reader, &writer) => return,
+                    }
+                }
                 Ok(request) => (self.answer(&request).await, request == Request::Shutdown),
                 Err(error) => (Answer::Failed { reason: format!("cannot read the request: {error}") }, false),
             };

@@ -25,6 +25,7 @@ use init::sys::process;
 use init::{error, info, warning};
 use nix::sys::signal::Signal;
 
+use crate::cli::complain;
 use crate::control::{Answer, Client, Failure, Request};
 use crate::paths;
 use crate::process::{CGROUPS, leave_group};
@@ -81,7 +82,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
     let mut words = words.iter().map(String::as_str);
     let Some(action) = words.next().and_then(|word| word.parse::<PowerAction>().ok()) else {
-        eprintln!("usage: rc.shutdown poweroff|reboot|halt|noop");
+        complain("usage: rc.shutdown poweroff|reboot|halt|noop");
         return ExitCode::from(2);
     };
     let detached = words.next() == Some(DETACHED) || nix::unistd::getppid().as_raw() == 1;
@@ -109,7 +110,7 @@ fn detach(action: PowerAction) -> ExitCode {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("rc.shutdown: cannot run itself: {error}");
+            complain(&format!("rc.shutdown: cannot run itself: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -10,6 +10,7 @@
 mod agent;
 mod boot;
 mod bundles;
+mod callers;
 mod console;
 mod crash;
 mod examples;

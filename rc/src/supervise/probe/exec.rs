@@ -72,7 +72,10 @@ pub(super) async fn run(target: &Target, words: &[String], limit: Duration) -> R
 }
 
 fn keep(said: &mut Vec<u8>, piece: &[u8]) {
-    said.extend_from_slice(piece);
+    // What it says is shown to people, whose terminals are not its own.
+    said.extend(
+        piece.iter().map(|byte| if byte.is_ascii_control() && *byte != b'\n' { b' ' } else { *byte }),
+    );
     let more = said.len().saturating_sub(SAID);
     said.drain(..more);
 }
@@ -94,8 +97,8 @@ mod tests {
     fn the_last_words_are_kept() {
         let mut said = Vec::new();
         keep(&mut said, &[b'x'; 2 * SAID]);
-        keep(&mut said, b"the end");
+        keep(&mut said, b"\x1b[31mthe\tend\n");
         assert_eq!(said.len(), SAID);
-        assert!(said.ends_with(b"xthe end"));
+        assert!(said.ends_with(b"x [31mthe end\n"));
     }
 }
