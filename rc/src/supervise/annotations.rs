@@ -12,6 +12,10 @@ use nix::sys::signal::Signal;
 /// What all our annotations begin with.
 const PREFIX: &str = "lkinit.";
 
+/// The longest time that counts as one: a hundred years. Sums of times and
+/// clocks stay far away from what a clock can tell.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// Keys that are read elsewhere: how much of the output is kept.
 const ELSEWHERE: &str = "lkinit.log-";
 
@@ -111,7 +115,7 @@ pub fn duration(text: &str) -> Option<Duration> {
         total = total.checked_add(part)?;
         rest = tail;
     }
-    (!text.is_empty()).then_some(total)
+    (!text.is_empty() && total <= LONGEST).then_some(total)
 }
 
 /// A signal by number, or by name with or without `SIG`.
@@ -135,7 +139,18 @@ mod tests {
         assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
         assert_eq!(duration("0.5s"), Some(Duration::from_millis(500)));
         assert_eq!(duration("0"), Some(Duration::ZERO));
-        for bad in ["", "10", "s", "10 s", "-1s", "1x", "1e9999s", "99999999999999999999h"] {
+        for bad in [
+            "",
+            "10",
+            "s",
+            "10 s",
+            "-1s",
+            "1x",
+            "1e9999s",
+            "99999999999999999999h",
+            "5000000000000000h",
+            "876001h",
+        ] {
             assert_eq!(duration(bad), None, "{bad}");
         }
     }

@@ -12,27 +12,23 @@ use nix::libc::SIGKILL;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
+use super::down::MOMENT;
 use super::policy::{Health, TakeDown};
 use super::probe::{Checker, Probe, Target};
 use super::report::word;
 use super::state::{Effect, Event, Phase};
-use super::{MOMENT, Problem, Service, Supervisor, lane, takedown};
+use super::{Problem, Service, Supervisor, lane, takedown};
 use crate::bundle::{Bundle, Stage};
-use crate::engine::{Engine, Error as EngineError, Exit, Id};
+use crate::engine::{Engine, Error as EngineError, Id};
 use crate::journal::Change;
-use crate::launch::{self, Output, Started};
+use crate::launch::{self, Started};
 use crate::logs::{Logs, Marks};
-use crate::process::Identity;
 use crate::system::ENGINE_AWAY;
 use crate::timeline::WAITING;
 use crate::{paths, process};
 
 /// The step of the boot between a process that runs and a service that is ready.
 const READY: &str = "ready";
-
-/// How long the engine may take to tell how a process has ended that was asked
-/// to end and is gone.
-const TOLD: Duration = Duration::from_secs(5);
 
 /// How long it may take to remove a container before others go on.
 const CLEANED: Duration = Duration::from_secs(20);
@@ -89,10 +85,19 @@ impl Supervisor {
     fn carry_out(self: &Rc<Self>, name: &str, effect: Effect) {
         let (this, name) = (self.clone(), name.to_owned());
         match effect {
-            Effect::WakeAt(at) => drop(spawn_local(async move {
-                sleep(at.saturating_sub(since_boot())).await;
-                this.handle(&name, Event::Timer);
-            })),
+            Effect::WakeAt(at) => {
+                let whose = name.clone();
+                let timer = spawn_local(async move {
+                    sleep(at.saturating_sub(since_boot())).await;
+                    this.handle(&whose, Event::Timer);
+                });
+                // No phase waits for two times; that of an earlier one may be
+                // hours away.
+                let timer = timer.abort_handle();
+                if let Some(old) = self.with(&name, |service| service.timer.replace(timer)).flatten() {
+                    old.abort();
+                }
+            }
             Effect::AwaitTurn => drop(spawn_local(this.await_turn(name))),
             Effect::Launch => drop(spawn_local(this.launch(name))),
             Effect::AwaitReady => {
@@ -242,30 +247,9 @@ impl Supervisor {
         }
     }
 
-    fn handles(&self, name: &str) -> Option<(Rc<dyn Engine>, Id, u64)> {
+    pub(super) fn handles(&self, name: &str) -> Option<(Rc<dyn Engine>, Id, u64)> {
         let (id, life) = self.with(name, |service| (launch::id(&service.bundle), service.life))?;
         Some((self.system.engine(Stage::Services).ok()?, id, life))
-    }
-
-    /// Signals the process that runs now. An engine that is away is waited
-    /// for: a stop must not get lost, and must not hit the next process either.
-    pub(super) async fn signal(&self, name: &str, number: i32, all: bool) {
-        let Some((engine, id, life)) = self.handles(name) else { return };
-        while self.is_life(name, life) {
-            let signalled = tokio::select! {
-                signalled = engine.kill(&id, number, all) => signalled,
-                () = self.over(name, life) => return,
-            };
-            match signalled {
-                Ok(()) => return,
-                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
-                // It has ended meanwhile.
-                Err(error) if error.is_not_found() => return,
-                Err(error) => {
-                    return error!(self.system.console, "service {name}: cannot signal it: {error}");
-                }
-            }
-        }
     }
 
     /// Notes that a service's turn has come, and whose readiness it waited for.
@@ -277,17 +261,6 @@ impl Supervisor {
         timeline.end(&lane(name), WAITING);
     }
 
-    /// Whether this life of a service is not over, as far as is known.
-    fn is_life(&self, name: &str, life: u64) -> bool {
-        self.with(name, |service| service.life == life && service.machine.runs()) == Some(true)
-    }
-
-    /// Waits until this life of a service is over.
-    async fn over(&self, name: &str, life: u64) {
-        let mut steps = self.steps.subscribe();
-        while self.is_life(name, life) && steps.changed().await.is_ok() {}
-    }
-
     /// Waits until a start has taken too long, or until it has gone on for a
     /// while and nobody wants the service any more.
     async fn late(&self, name: &str) {
@@ -295,8 +268,13 @@ impl Supervisor {
         let mut steps = self.steps.subscribe();
         let unwanted = async {
             let wanted = || self.with(name, |service| service.machine.wanted) == Some(true);
-            while wanted() && steps.changed().await.is_ok() {}
-            sleep(UNWANTED).await;
+            loop {
+                while wanted() && steps.changed().await.is_ok() {}
+                let again = async { while !wanted() && steps.changed().await.is_ok() {} };
+                if timeout(UNWANTED, again).await.is_err() {
+                    return;
+                }
+            }
         };
         tokio::select! {
             () = sleep(limit) => {}
@@ -346,55 +324,5 @@ impl Supervisor {
         self.note_turn(name);
         let started = launch::launch(&self.system, &engine, bundle, late).await?;
         Ok((engine, started))
-    }
-
-    /// A process of a service runs now; returns which life of it that is.
-    pub(super) fn begin_life(&self, name: &str, pid: u32, output: Output) -> u64 {
-        let begin = |service: &mut Service| {
-            service.pid = Some(pid);
-            service.output = Some(Rc::new(output));
-            service.life = service.life.wrapping_add(1);
-            service.life
-        };
-        self.with(name, begin).unwrap_or_default()
-    }
-
-    /// Waits for the end of a service's process, whatever happens to the
-    /// engine meanwhile.
-    pub(super) async fn await_end(self: Rc<Self>, name: String, engine: Rc<dyn Engine>, id: Id, life: u64) {
-        let exit = loop {
-            match engine.wait(&id).await {
-                Ok(exit) => break exit,
-                // containerd is gone, its shims are not.
-                Err(EngineError::Unavailable { .. }) => self.engine_back().await,
-                Err(error) => {
-                    if !error.is_not_found() {
-                        error!(self.system.console, "service {name}: {error}");
-                    }
-                    break Exit::LOST;
-                }
-            }
-        };
-        self.ended(&name, life, exit);
-    }
-
-    /// Sees the end of a process that was asked to end, if the engine, which
-    /// knows how it ended, does not tell of it: it may hang.
-    async fn await_gone(self: Rc<Self>, name: String) {
-        let asked = self.with(&name, |service| (service.pid, service.life));
-        let Some((Some(pid), life)) = asked else { return };
-        let Some(identity) = Identity::of(pid.cast_signed()) else { return };
-        if process::gone(identity).await.is_ok() {
-            sleep(TOLD).await;
-            self.ended(&name, life, Exit::LOST);
-        }
-    }
-
-    /// A life of a service has ended; what has been told already is no news.
-    fn ended(self: &Rc<Self>, name: &str, life: u64, exit: Exit) {
-        if self.is_life(name, life) {
-            self.with(name, |service| service.pid = None);
-            self.handle(name, Event::Exited(exit));
-        }
     }
 }

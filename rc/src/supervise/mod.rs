@@ -5,7 +5,9 @@
 //! machine of each service and does what the machine asks for.
 
 mod annotations;
+mod down;
 mod driver;
+mod life;
 mod memory;
 pub mod order;
 pub mod policy;
@@ -20,15 +22,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
 
-use init::mountinfo::MountTable;
 use init::sys::clock::since_boot;
 use init::{error, warning};
-use nix::libc::SIGKILL;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
 
 use crate::bundle::{self, Bundle, Stage};
 use crate::engine::{Engine, first};
@@ -42,10 +40,6 @@ use order::Order;
 use policy::Policy;
 pub use report::{Status, word};
 use state::{Event, Machine, Phase, Why};
-
-/// How long the end of something that was killed may take, and what those get
-/// that had to wait for others until the time was over.
-const MOMENT: Duration = Duration::from_secs(2);
 
 struct Service {
     bundle: Rc<Bundle>,
@@ -64,6 +58,8 @@ struct Service {
     ending: String,
     /// What asks whether it is ready, or well.
     probe: Option<AbortHandle>,
+    /// What waits for the time that its phase waits for.
+    timer: Option<AbortHandle>,
     /// What that has found.
     finding: Rc<RefCell<String>>,
 }
@@ -235,6 +231,7 @@ impl Supervisor {
             output: None,
             ending: String::new(),
             probe: None,
+            timer: None,
             finding: Rc::default(),
         };
         self.services.borrow_mut().insert(name, service);
@@ -268,61 +265,6 @@ impl Supervisor {
         self.until(name, Goal::Ready).await
     }
 
-    /// Stops every service, those first that come after others. What is still
-    /// up after `limit` is killed, whatever its own patience; what was not
-    /// asked to end by then, for others had to end before it, gets a moment.
-    pub async fn stop_all(self: &Rc<Self>, limit: Duration) {
-        let console = &self.system.console;
-        self.ending.set(true);
-        let names: Vec<String> = self.services.borrow().keys().cloned().collect();
-        for name in &names {
-            self.handle(name, Event::Retire);
-        }
-        if timeout(limit, self.all_down()).await.is_ok() {
-            return;
-        }
-        let waiting = |name: &String| self.phase(name) == Some(Phase::Leaving);
-        let (late, asked): (Vec<_>, Vec<_>) = self.up().into_iter().partition(waiting);
-        for name in &late {
-            self.handle(name, Event::Stop);
-        }
-        self.kill(&asked, limit);
-        if timeout(MOMENT, self.all_down()).await.is_err() {
-            self.kill(&late, MOMENT);
-        }
-        if timeout(MOMENT, self.all_down()).await.is_err() {
-            warning!(console, "shutdown: services that do not end: {}", self.up().join(", "));
-        }
-    }
-
-    /// Kills services, all at once; an engine that hangs holds up none.
-    fn kill(self: &Rc<Self>, names: &[String], patience: Duration) {
-        for name in names {
-            let after = patience.as_secs_f32();
-            warning!(self.system.console, "service {name}: still up after {after:.1}s: killing it");
-            let (this, name) = (self.clone(), name.clone());
-            tokio::task::spawn_local(async move { this.signal(&name, SIGKILL, true).await });
-        }
-    }
-
-    /// Waits until no service runs, and none will by itself.
-    pub async fn all_down(&self) {
-        let mut steps = self.steps.subscribe();
-        while !self.is_down() && steps.changed().await.is_ok() {}
-    }
-
-    /// Whether no service runs, and none will by itself.
-    pub fn is_down(&self) -> bool {
-        self.up().is_empty()
-    }
-
-    /// The services that are not down.
-    fn up(&self) -> Vec<String> {
-        let services = self.services.borrow();
-        let up = services.iter().filter(|(_, service)| !matches!(service.machine.phase, Phase::Down(_)));
-        up.map(|(name, _)| name.clone()).collect()
-    }
-
     fn phase(&self, name: &str) -> Option<Phase> {
         self.with(name, |service| service.machine.phase)
     }
@@ -345,7 +287,7 @@ impl Supervisor {
         // A bundle may have come since the boot, by a tool that makes them.
         if !self.services.borrow().contains_key(name) {
             let path = self.system.containers.join(Stage::Services.folder()).join(name);
-            if name.contains('/') || !path.is_dir() || self.load(&path).is_none() {
+            if !bundle::is_id(name) || !path.is_dir() || self.load(&path).is_none() {
                 return Err(format!("no service {name:?} under {}", self.system.containers.display()));
             }
             self.put_in_order();
@@ -362,6 +304,12 @@ impl Supervisor {
             match (self.phase(name), goal) {
                 (None, _) => return Err(format!("no service {name:?}")),
                 (Some(Phase::Up | Phase::Unhealthy(_)), Goal::Ready) | (Some(Phase::Down(_)), Goal::Down) => {
+                    return Ok(());
+                }
+                // It had begun, which was all that was asked for, and is over.
+                (Some(Phase::Down(Why::Ended)), Goal::Ready)
+                    if self.with(name, |service| service.policy.ready.is_started()) == Some(true) =>
+                {
                     return Ok(());
                 }
                 (Some(Phase::Down(Why::New | Why::Asked)), Goal::Ready) => {
@@ -400,16 +348,5 @@ impl Supervisor {
 
     fn with<T>(&self, name: &str, change: impl FnOnce(&mut Service) -> T) -> Option<T> {
         self.services.borrow_mut().get_mut(name).map(change)
-    }
-
-    /// Undoes the mounts of every service that is down. Called at shutdown.
-    pub fn unprepare_all(&self) {
-        let services = self.services.borrow();
-        let down = services.values().filter(|service| matches!(service.machine.phase, Phase::Down(_)));
-        for service in down {
-            let Ok(mounts) = MountTable::read() else { return };
-            // Whatever stays is unmounted with everything else.
-            let _ = service.bundle.unprepare(&self.system.kernel, &mounts);
-        }
     }
 }

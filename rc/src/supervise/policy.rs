@@ -153,7 +153,8 @@ impl Policy {
         policy.restart_max =
             reader.read("lkinit.restart-max", "a count in a window such as 5/60s; using no limit", |value| {
                 let (count, window) = value.split_once('/')?;
-                Some((count.parse().ok()?, duration(window)?))
+                let window = duration(window).filter(|window| !window.is_zero())?;
+                Some((count.parse().ok()?, window))
             });
         let after = reader.read("lkinit.after", "a list of names; using none", |value| {
             let names = value.split([',', ' ']).map(str::trim).filter(|name| !name.is_empty());

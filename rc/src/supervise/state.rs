@@ -132,34 +132,44 @@ impl Machine {
     }
 
     fn stop(&mut self, policy: &Policy, now: Duration) -> Vec<Effect> {
-        self.wanted = false;
-        self.again = false;
+        self.unwanted();
         match self.phase {
-            Phase::Down(_) | Phase::Held | Phase::BackingOff(_) => {
-                self.phase = Phase::Down(Why::Asked);
-                Vec::new()
-            }
             Phase::Readying(_) | Phase::Up | Phase::Unhealthy(_) | Phase::Leaving => {
                 self.end(policy, Cause::Asked, now)
             }
-            // `Launched` or `Cleaned` will find that nobody wants it.
-            Phase::Starting | Phase::Stopping(..) | Phase::Cleaning => Vec::new(),
+            Phase::Down(_)
+            | Phase::Held
+            | Phase::BackingOff(_)
+            | Phase::Starting
+            | Phase::Stopping(..)
+            | Phase::Cleaning => Vec::new(),
         }
     }
 
     fn retire(&mut self) -> Vec<Effect> {
-        self.wanted = false;
-        self.again = false;
+        self.unwanted();
         match self.phase {
-            Phase::Down(_) | Phase::Held | Phase::BackingOff(_) => {
-                self.phase = Phase::Down(Why::Asked);
-                Vec::new()
-            }
             Phase::Readying(_) | Phase::Up | Phase::Unhealthy(_) => {
                 self.phase = Phase::Leaving;
                 vec![Effect::EndProbe, Effect::AwaitTurn]
             }
-            Phase::Leaving | Phase::Starting | Phase::Stopping(..) | Phase::Cleaning => Vec::new(),
+            Phase::Down(_)
+            | Phase::Held
+            | Phase::BackingOff(_)
+            | Phase::Leaving
+            | Phase::Starting
+            | Phase::Stopping(..)
+            | Phase::Cleaning => Vec::new(),
+        }
+    }
+
+    /// Nobody wants it up any more. Where nothing is under way, it is down by
+    /// that; else `Launched` or `Cleaned` will find it.
+    fn unwanted(&mut self) {
+        self.wanted = false;
+        self.again = false;
+        if matches!(self.phase, Phase::Down(_) | Phase::Held | Phase::BackingOff(_)) {
+            self.phase = Phase::Down(Why::Asked);
         }
     }
 
@@ -207,7 +217,9 @@ impl Machine {
 
     fn found_ended(&mut self, policy: &Policy, exit: Exit, now: Duration) -> Vec<Effect> {
         match self.phase {
-            Phase::Down(_) => Vec::new(),
+            // The rc before this one may have died before it took the machine
+            // down with it.
+            Phase::Down(why) => self.rest(policy, why),
             Phase::Held => vec![Effect::AwaitTurn],
             Phase::BackingOff(until) => vec![Effect::WakeAt(until)],
             Phase::Starting if self.wanted => self.launch(),

@@ -56,7 +56,7 @@ impl Machine {
     }
 
     /// It is down for good, and perhaps the machine with it.
-    fn rest(&mut self, policy: &Policy, why: Why) -> Vec<Effect> {
+    pub(super) fn rest(&mut self, policy: &Policy, why: Why) -> Vec<Effect> {
         self.phase = Phase::Down(why);
         match (why, policy.critical) {
             (Why::Failed | Why::GaveUp, Some(how)) => vec![Effect::TakeDown(how)],

@@ -126,6 +126,12 @@ fn too_many_restarts_are_given_up_and_a_critical_service_takes_the_machine_with_
     }
     assert_eq!((machine.phase, machine.restarts), (Phase::Down(Why::GaveUp), 2));
     assert_eq!(last, [Effect::TakeDown(TakeDown::Reboot)]);
+    // An rc that takes over does so, too: the one before it may have died first.
+    let mut found = machine.clone();
+    let ended = Event::Found(Left::Ended(Exit::LOST));
+    assert_eq!(found.step(&policy, ended, now), [Effect::TakeDown(TakeDown::Reboot)]);
+    found.step(&policy, Event::Stop, now);
+    assert_eq!(found.step(&policy, ended, now), []);
     // A person can start it again.
     assert_eq!(machine.step(&policy, Event::Start, now), [Effect::Launch]);
 }
