@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! PID 1's decisions, without a PID 1.
 
+use super::super::watchdog::{Feeding, Meal};
 use super::*;
 
 const RC: i32 = 100;
@@ -153,6 +154,39 @@ fn a_way_down_that_goes_on_is_not_hopeless() {
     let mut policy = running();
     policy.sign_of_life(at(7));
     assert!(!policy.is_leaving());
+}
+
+/// Hours of a way down that goes on, fed by whatever watchdog there is; then
+/// it hangs. PID 1 looks at rc.shutdown's file when it feeds and not in between.
+#[test]
+fn no_watchdog_ends_a_way_down_that_takes_hours_and_each_ends_one_that_hangs() {
+    const HOURS: Duration = Duration::from_secs(20 * 3600);
+    for seconds in [1, 3, 30, 60, 899, 901, 3600, 65535] {
+        let timeout = Duration::from_secs(seconds);
+        let mut policy = leaving(libc::SIGUSR1);
+        let mut feeding = Feeding::started(timeout, at(0));
+        let (mut seen, mut fed) = (None, at(0));
+        let starved = loop {
+            let now = feeding.deadline().unwrap();
+            // A sign every ten seconds, as rc.shutdown gives them.
+            let sign = Some(now.min(HOURS).as_secs() / 10);
+            if sign != seen {
+                seen = sign;
+                policy.sign_of_life(now);
+            }
+            match feeding.step(policy.hopeless(now), now) {
+                Some(Meal::Feed) => {
+                    assert!(now - fed <= timeout, "{seconds}: not fed from {fed:?} to {now:?}");
+                    fed = now;
+                }
+                Some(Meal::Starve(Hopeless::Shutdown, _)) => break now,
+                other => panic!("{seconds}: {other:?} at {now:?}"),
+            }
+        };
+        assert!(starved > HOURS, "{seconds}: not fed at {starved:?} though the way down went on");
+        let late = DOWN_PATIENCE + timeout;
+        assert!(starved <= HOURS + late, "{seconds}: still fed at {starved:?}");
+    }
 }
 
 #[test]
