@@ -4,6 +4,10 @@
 /// The `init:` images of most tests.
 pub const CONTAINERD: &[&str] = &["lkinit/init", "lkinit/runc", "lkinit/containerd"];
 
+/// What a service does that has nothing to do and ends as soon as it is asked
+/// to. YAML that goes through [`yaml`] has it as `command: POLITE`.
+const POLITE: &str = "[/bin/sh, -c, 'trap \"exit 0\" TERM; sleep 100000 & wait']";
+
 /// An image with Debian 12's kernel, these `init:` images, and `rest`: the
 /// sections `onboot`, `services`, `files`, `volumes`.
 pub fn yaml(init: &[&str], rest: &str) -> String {
@@ -12,6 +16,7 @@ pub fn yaml(init: &[&str], rest: &str) -> String {
 
 /// The same with another kernel: a tag of `lkinit/kernel`.
 pub fn with_kernel(kernel: &str, init: &[&str], rest: &str) -> String {
+    let rest = rest.replace("command: POLITE", &format!("command: {POLITE}"));
     let init: String = init.iter().map(|image| format!("  - {image}\n")).collect();
     format!("kernel:\n  image: lkinit/kernel:{kernel}\n  cmdline: console=ttyS0\ninit:\n{init}{rest}")
 }
@@ -35,7 +40,7 @@ services:
     command: [/bin/sh, -c, 'trap \"exit 0\" TERM; echo talker out; echo talker err >&2; sleep 100000 & wait']
   - name: sleeper
     image: lkinit/busybox
-    command: [/bin/sh, -c, 'trap \"exit 0\" TERM; sleep 100000 & wait']
+    command: POLITE
 files:
   - path: etc/sysctl.d/10-test.conf
     contents: 'kernel.panic_on_oops = 1'

@@ -28,7 +28,7 @@ services:
     command: [/bin/sh, -c, 'trap \"exit 0\" TERM; echo talker out $$; echo talker err >&2; sleep 100000 & wait']
   - name: late
     image: lkinit/busybox
-    command: [/bin/sh, -c, 'trap \"exit 0\" TERM; sleep 100000 & wait']
+    command: POLITE
     annotations:
       lkinit.after: talker
 ";

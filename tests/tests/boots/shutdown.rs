@@ -268,10 +268,10 @@ services:
     command: [/bin/sleep, '100000']
   - name: two
     image: lkinit/busybox
-    command: [/bin/sh, -c, 'trap exit TERM; sleep 100000 & wait']
+    command: POLITE
   - name: three
     image: lkinit/busybox
-    command: [/bin/sh, -c, 'trap exit TERM; sleep 100000 & wait']
+    command: POLITE
 ";
 
 /// What is wanted of a machine with nothing else to do is half a second; a
