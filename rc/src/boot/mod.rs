@@ -88,7 +88,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             match error {
                 // That is for whoever has called it, on whatever terminal.
-                state::Error::Taken => eprintln!("rc.init: {error}"),
+                state::Error::Taken => crate::cli::complain(&format!("rc.init: {error}")),
                 _ => error!(console, "rc.init: {error}"),
             }
             return ExitCode::FAILURE;

@@ -102,11 +102,11 @@ fn what_was_only_begun_is_done() -> Result<()> {
     run_native("interrupted-begun", &image, "", |inside| {
         let log = "/run/log/onboot/onboot.000-one.out.log";
         inside.until(&format!("grep -q begin {log}"))?;
-        inside.sh(&format!(
+        inside.sh(
             "for name in 001-two 003-four; do echo onboot $name started >>/run/lkinit/progress; done
              rm /run/lkinit/containerd.pid; pidof containerd >/tmp/containerd
-             kill -9 $(pidof rc.init)"
-        ))?;
+             kill -9 $(pidof rc.init)",
+        )?;
         inside.expect("^lkinit: .* containerd: taking over process")?;
         inside.expect("^lkinit: .* onboot 001-two: failed: exit status 8 after")?;
         inside.expect("^lkinit: .* onboot 003-four: done in ")?;
