@@ -96,15 +96,19 @@ impl Stat {
     }
 }
 
+/// The pids of all processes there are.
+pub fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// The processes whose command line is one of those that are looked for.
 pub fn find(wanted: impl Fn(&[&[u8]]) -> bool) -> Vec<Identity> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let matches = |pid: &i32| {
         let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         wanted(&text.split(|byte| *byte == 0).collect::<Vec<_>>())
     };
-    pids.filter(matches).filter_map(Identity::of).collect()
+    pids().filter(matches).filter_map(Identity::of).collect()
 }
 
 /// Waits until a process is gone, whoever its parent is.
@@ -150,10 +154,8 @@ pub async fn end_trees(roots: Vec<Identity>) {
 }
 
 fn children(parent: i32) -> Vec<Identity> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let child = |pid| Stat::read(pid).filter(|stat| stat.parent == parent).map(|stat| (pid, stat.start));
-    pids.filter_map(child).map(|(pid, start)| Identity { pid, start }).collect()
+    pids().filter_map(child).map(|(pid, start)| Identity { pid, start }).collect()
 }
 
 /// The control group of a process, by the line of `/proc/PID/cgroup` that is

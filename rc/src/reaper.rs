@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs;
 use std::io;
 use std::process::Command;
 use std::rc::Rc;
@@ -18,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
 use crate::engine::Exit;
-use crate::process::Stat;
+use crate::process::{Stat, pids};
 
 /// How many exits that nobody has claimed are kept.
 const UNCLAIMED: usize = 256;
@@ -144,10 +143,8 @@ impl Reaper {
     fn only_companions(&self) -> bool {
         let companions = &self.table.borrow().companions;
         let own = std::process::id().cast_signed();
-        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         !companions.is_empty()
-            && pids
+            && pids()
                 .all(|pid| companions.contains(&pid) || Stat::read(pid).is_none_or(|stat| stat.parent != own))
     }
 

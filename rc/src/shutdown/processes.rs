@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::{SIGN, one, sign_of_life};
-use crate::process::{Stat, is_deaf};
+use crate::process::{Stat, is_deaf, pids};
 
 /// How long the kernel may take to end what was killed.
 const KILLED: Duration = Duration::from_secs(2);
@@ -104,12 +104,10 @@ fn wait(limit: Duration, spared: &[i32], asked: bool) -> Vec<i32> {
 /// are spared; another shutdown is one of them.
 fn processes(spared: &[i32]) -> Vec<i32> {
     let own = std::process::id().cast_signed();
-    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let alive =
         |pid: &i32| Stat::read(*pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X') && stat.parent != 2);
     let spared = |pid: &i32| matches!(pid, 1 | 2) || *pid == own || spared.contains(pid);
-    pids.filter(|pid| !spared(pid)).filter(alive).filter(|pid| !one::is_another(*pid)).collect()
+    pids().filter(|pid| !spared(pid)).filter(alive).filter(|pid| !one::is_another(*pid)).collect()
 }
 
 fn name(pid: i32) -> String {
