@@ -57,6 +57,16 @@ pub struct Picture {
     pub left: Left,
 }
 
+impl Picture {
+    /// All services run, and the program of each has begun: a process runs a
+    /// moment before its program says so.
+    pub fn up(&self) -> bool {
+        self.pids.len() == SERVICES
+            && self.starts.len() == SERVICES
+            && self.starts.values().all(|count| *count > 0)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
     pub zombies: usize,

@@ -65,7 +65,7 @@ fn kill(inside: &mut dyn Inside, victim: &Victim) -> Result<()> {
     let victims = victims.join(" ");
     inside.sh(&format!("kill -9 {victims}"))?;
     let fresh = |now: &Picture| {
-        now.pids.len() == SERVICES
+        now.up()
             && now.left.zombies == 0
             && now.left.programs.is_empty()
             && now.left.shims.len() == before.left.shims.len()
@@ -140,9 +140,7 @@ fn at_rest(inside: &mut dyn Inside) -> Result<Picture> {
 
 /// The whole of it. `shims` says whether there is containerd.
 fn ordeal(inside: &mut dyn Inside, shims: bool, rounds: Rounds) -> Result<()> {
-    // A process runs a moment before its program says so.
-    let up = |now: &Picture| now.pids.len() == SERVICES && now.starts.values().all(|count| *count > 0);
-    let before = until(inside, LIMIT, "ten services", up)?;
+    let before = until(inside, LIMIT, "ten services", Picture::up)?;
     ensure!(before.left.shims.len() == if shims { SERVICES } else { 0 }, "{:?}", before.left.shims);
     ensure!(before.starts.values().all(|count| *count == 1), "{:?}", before.starts);
     small(inside, "after the boot")?;

@@ -30,10 +30,6 @@ fn status(inside: &mut Native) -> Result<(String, Duration)> {
     Ok((text, start.elapsed()))
 }
 
-fn ten(now: &Picture) -> bool {
-    now.pids.len() == SERVICES
-}
-
 /// What there is now but for `hit`, which has ended meanwhile or been started again.
 fn unharmed(before: &Picture, now: &Picture, hit: &str) -> Result<()> {
     for (name, pid) in before.pids.iter().filter(|(name, _)| *name != hit) {
@@ -47,7 +43,7 @@ fn unharmed(before: &Picture, now: &Picture, hit: &str) -> Result<()> {
 fn containerd_that_hangs_or_is_away_harms_no_service() -> Result<()> {
     let name = "outage";
     run_native(name, &Image::new(&yaml(CONTAINERD, &services()))?, "", |inside| {
-        let before = until(inside, LIMIT, "ten services", ten)?;
+        let before = until(inside, LIMIT, "ten services", Picture::up)?;
         let (text, took) = status(inside)?;
         ensure!(text.contains("containerd: 1."), "{text}");
         eprintln!("  status: {:.1} ms", took.as_secs_f64() * 1e3);
@@ -69,7 +65,7 @@ fn containerd_that_hangs_or_is_away_harms_no_service() -> Result<()> {
         let (text, took) = status(inside)?;
         ensure!(text.contains("does not answer yet") && took < AT_ONCE, "{took:?}: {text}");
         inside.sh(&format!("kill -CONT {containerd}"))?;
-        let after = until(inside, LIMIT, "all ten again", |now| ten(now) && now.starts["s3"] == 2)?;
+        let after = until(inside, LIMIT, "all ten again", |now| now.up() && now.starts["s3"] == 2)?;
         unharmed(&before, &after, "s3")?;
 
         // It is away: its program fails.
@@ -94,7 +90,7 @@ fn containerd_that_hangs_or_is_away_harms_no_service() -> Result<()> {
         inside.sh("kill -9 $(pidof rc.init)")?;
         until(inside, LIMIT, "a new rc", |now| now.rc != before.rc)?;
         inside.sh(&format!("mv {program}.away {program}"))?;
-        let after = until(inside, LIMIT, "all ten again", |now| ten(now) && now.starts["s4"] == 2)?;
+        let after = until(inside, LIMIT, "all ten again", |now| now.up() && now.starts["s4"] == 2)?;
         unharmed(&before, &after, "s4")
     })
 }
@@ -293,7 +289,7 @@ fn a_start_that_is_given_up_leaves_nothing_behind() -> Result<()> {
 fn containers_of_an_earlier_life_are_removed() -> Result<()> {
     let name = "outage-earlier";
     run_native(name, &Image::new(&yaml(CONTAINERD, &services()))?, "", |inside| {
-        until(inside, LIMIT, "ten services", ten)?;
+        until(inside, LIMIT, "ten services", Picture::up)?;
         for _ in 0..2 {
             inside.power_cycle()?;
             for _ in 0..SERVICES {
@@ -301,7 +297,7 @@ fn containers_of_an_earlier_life_are_removed() -> Result<()> {
                     "^lkinit: .* services: removed the container services.linuxkit/s. of an earlier life",
                 )?;
             }
-            let now = until(inside, LIMIT, "ten services", ten)?;
+            let now = until(inside, LIMIT, "ten services", Picture::up)?;
             ensure!(now.starts.values().all(|count| *count == 1), "{:?}", now.starts);
             let records = inside.sh("ctr -n services.linuxkit containers ls -q | wc -l")?;
             ensure!(records.trim() == "10", "{records}");
@@ -316,7 +312,7 @@ fn containers_of_an_earlier_life_are_removed() -> Result<()> {
 fn what_containerd_has_forgotten_is_in_nobodys_way() -> Result<()> {
     let name = "outage-forgotten";
     run_native(name, &Image::new(&yaml(CONTAINERD, &services()))?, "", |inside| {
-        until(inside, LIMIT, "ten services", ten)?;
+        until(inside, LIMIT, "ten services", Picture::up)?;
         for round in 1..=2 {
             inside.sh("kill -9 $(pidof rc.init) $(pidof containerd); sleep 0.05; kill -9 $(pidof containerd-shim-runc-v2 sleep)")?;
             let forgotten = "/run/containerd/io.containerd.runtime.v2.task/services.linuxkit/s5";
@@ -325,7 +321,7 @@ fn what_containerd_has_forgotten_is_in_nobodys_way() -> Result<()> {
                  cd /containers/services/s5
                  runc --root /run/containerd/runc/services.linuxkit run --detach s5 >>/var/log/s5.out.log 2>&1"
             ))?;
-            let wanted = |now: &Picture| ten(now) && now.starts["s5"] == 1 + 2 * round;
+            let wanted = |now: &Picture| now.up() && now.starts["s5"] == 1 + 2 * round;
             until(inside, LIMIT, "ten services", wanted)?;
             inside.until("test $(pidof sleep | wc -w) = 10").context("ten services, ten processes")?;
         }
