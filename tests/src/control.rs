@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine};
 
+use crate::vm::PATIENCE;
+
 /// Where the image has the script, so that it is started before every other.
 pub const SCRIPT_PATH: &str = "etc/init.d/000-control";
 
@@ -23,9 +25,6 @@ pub const SCRIPT: &str = include_str!("control.sh");
 
 /// The serial port's input buffer holds 4096 bytes and has no flow control.
 const LONGEST: usize = 3000;
-
-/// How long a machine may take until the script runs.
-const BOOT: Duration = Duration::from_secs(120);
 
 /// What a command came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +61,7 @@ impl Control {
         let id = self.next;
         self.next += 1;
         // What is sent before the script listens would be lost.
-        let patience = Instant::now() + BOOT;
+        let patience = Instant::now() + PATIENCE;
         while !self.ready {
             self.ready = self.line(patience)?.trim_end() == "ready";
         }

@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 
 use crate::control::Output;
-use crate::vm::Vm;
-
-/// How long [`Inside::until`] asks.
-const LONG: Duration = Duration::from_secs(90);
+use crate::vm::{PATIENCE, Vm};
 
 /// A running image.
 pub trait Inside {
@@ -29,12 +26,12 @@ pub trait Inside {
     /// Runs `command` again and again until it succeeds, as what it asks for
     /// may be on its way; returns what it printed then.
     fn until(&mut self, command: &str) -> Result<String> {
-        let end = Instant::now() + LONG;
+        let end = Instant::now() + PATIENCE;
         loop {
             let Output { status, text } = self.try_sh(command)?;
             match status {
                 0 => return Ok(text),
-                _ if Instant::now() > end => bail!("`{command}` inside: not within {LONG:?}\n{text}"),
+                _ if Instant::now() > end => bail!("`{command}` inside: not within {PATIENCE:?}\n{text}"),
                 _ => sleep(Duration::from_millis(200)),
             }
         }

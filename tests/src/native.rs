@@ -21,10 +21,7 @@ use crate::control::Output;
 use crate::image::Image;
 use crate::inside::Inside;
 use crate::paths;
-use crate::vm::{brief, repeat};
-
-/// How long to wait where nothing else is said.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::vm::{PATIENCE, brief, repeat};
 
 /// What a container engine does: `$1` is the folder of the root, `$2` a name.
 /// The cgroup namespace's root stays free of processes, as a machine's is.

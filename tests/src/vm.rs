@@ -258,13 +258,13 @@ impl Vm {
 
     /// Waits until the machine has switched itself off, or, without
     /// [`Machine::reboots`], restarted.
-    pub fn wait_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+    pub fn wait_end(&mut self) -> Result<ExitStatus> {
         // The console ends with QEMU. This matches nothing.
         let never = Regex::new(r"[^\s\S]")?;
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + PATIENCE;
         match self.console.wait(&never, None, &mut self.cursor, deadline) {
             Found::Ended => Ok(self.child.wait()?),
-            _ => Err(Error::msg(format!("the machine still runs after {limit:?}"))),
+            _ => Err(Error::msg(format!("the machine still runs after {PATIENCE:?}"))),
         }
     }
 
@@ -308,18 +308,19 @@ impl Drop for Vm {
     }
 }
 
-/// A line of lkinit's may stand behind a prompt, and a prompt before one.
+/// A line of lkinit's may stand behind a prompt, and a prompt before one, or
+/// before one of the kernel's.
 fn beside_prompts(regex: &str) -> String {
     let regex = regex.replacen("^lkinit: ", "(?:^|[#:] )lkinit: ", 1);
     match regex.strip_suffix(" $") {
-        Some(prompt) => format!("{prompt} (?:$|lkinit: )"),
+        Some(prompt) => format!(r"{prompt} (?:$|lkinit: |\[ *\d)"),
         None => regex,
     }
 }
 
 /// Waits until QEMU has opened the control channel, or has ended.
 fn accept(listener: &UnixListener, child: &mut Child) -> Result<Control> {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + PATIENCE;
     loop {
         let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         if poll(&mut waiting, PollTimeout::from(100_u8))? == 1 {
@@ -328,7 +329,7 @@ fn accept(listener: &UnixListener, child: &mut Child) -> Result<Control> {
         if let Some(status) = child.try_wait()? {
             bail!("it ended: {status}");
         }
-        ensure!(Instant::now() < end, "it did not open its control channel within 30 s");
+        ensure!(Instant::now() < end, "it did not open its control channel within {PATIENCE:?}");
     }
 }
 
@@ -373,6 +374,7 @@ mod tests {
         );
         assert!(!found("^lkinit: .* up", "a lkinit: [1] up\n"));
         assert!(found("login: $", "x login: ") && found("login: $", "x login: lkinit: [1] up\n"));
+        assert!(found("login: $", "x login: [    1.5] random: crng init done\n"));
         assert!(!found("login: $", "x login: root\n"));
     }
 

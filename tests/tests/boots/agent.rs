@@ -25,7 +25,7 @@ impl Agent {
         // A socket's path has 108 bytes: by the open folder it is short.
         let folder = File::open(vm.folder())?;
         let stream = UnixStream::connect(format!("/proc/self/fd/{}/qga", folder.as_raw_fd()))?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(240)))?;
         Ok(Self { reader: BufReader::new(stream.try_clone()?), stream })
     }
 
@@ -83,7 +83,7 @@ fn a_host_pings_the_agent_and_has_it_shut_the_guest_down() -> Result<()> {
         });
         agent.send(&json!({"execute": "guest-shutdown", "arguments": {"mode": "powerdown"}}))?;
         vm.expect("^lkinit: .* shutdown: poweroff now")?;
-        vm.wait_end(Duration::from_secs(120))?;
+        vm.wait_end()?;
         Ok(())
     })
 }

@@ -94,7 +94,7 @@ fn a_boot_stops_where_it_is_told_to_and_says_how_to_go_on() -> Result<()> {
         vm.expect("lkinit: .* service idle: running")?;
         vm.expect("lkinit: .* boot: done")?;
         vm.try_sh("(sleep 1; poweroff) </dev/null >/dev/null 2>&1 &")?;
-        vm.wait_end(Duration::from_secs(60))?;
+        vm.wait_end()?;
         let other = fs::read_to_string(vm.folder().join("ttyS2"))?;
         let first: Vec<String> = vm.console().lines().into_iter().map(|line| line.text).collect();
         vm.check("the second console has every line of the first", |_| {
@@ -145,7 +145,7 @@ fn a_shell_stays_beside_the_boot_and_the_watchdog_ends_what_is_hopeless() -> Res
             let killed = r"lkinit: .* onboot 000-hangs: failed: .*SIGKILL";
             types(vm, &format!("kill -9 {}", found[1]), killed).map(drop)
         });
-        vm.expect("lkinit: .* service idle: running")?;
+        vm.said("lkinit: .* service idle: running")?;
         vm.check("the shell comes back when it ends", |vm| {
             vm.send("exit\n")?;
             vm.expect("shell: a root shell")?;
@@ -177,7 +177,7 @@ fn a_shell_stays_beside_the_boot_and_the_watchdog_ends_what_is_hopeless() -> Res
         vm.expect("cannot run /bin/rc.init: No such file or directory")?;
         vm.expect("rc.init cannot be brought back: the watchdog resets the machine in 8s")?;
         let starved = Instant::now();
-        vm.wait_end(Duration::from_secs(90))?;
+        vm.wait_end()?;
         let took = starved.elapsed().as_secs_f32();
         eprintln!("  reset {took:.1}s after the last feeding");
         ensure!(took > 3.0, "that was no watchdog: {took:.1}s");
@@ -241,7 +241,7 @@ fn a_getty_asks_for_the_password_unless_it_is_told_not_to() -> Result<()> {
         vm.check("poweroff from the shell", |vm| {
             vm.send("poweroff\n")?;
             vm.expect("lkinit: .* shutdown: poweroff now, after")?;
-            vm.wait_end(Duration::from_secs(60)).map(drop)
+            vm.wait_end().map(drop)
         });
         Ok(())
     })
@@ -265,12 +265,11 @@ fn a_getty_without_a_console_is_no_failure() -> Result<()> {
         inside.expect("boot: done")?;
         let said = inside.until("grep -s 'no console' /var/log/getty.out.log")?;
         ensure!(said.contains("the kernel's command line names no console that is there"), "{said}");
-        let begin = Instant::now();
+        // It waits for a signal just before it can be told one.
+        inside.until("pidof sleep")?;
         inside.sh("service stop getty")?;
-        let took = begin.elapsed();
+        // It is not killed.
         inside.expect(r"service getty: stopped \(exit status 0\)")?;
-        // It would be killed after ten.
-        ensure!(took < Duration::from_secs(8), "it took {took:?}");
         Ok(())
     })
 }
@@ -292,7 +291,7 @@ fn a_getty_among_the_init_images_is_a_shell_in_the_roots_namespaces() -> Result<
         vm.said("lkinit: .* service idle: running")?;
         vm.send("\nreboot\n")?;
         vm.expect("lkinit: .* shutdown: reboot now, after")?;
-        vm.wait_end(Duration::from_secs(60))?;
+        vm.wait_end()?;
         Ok(())
     })
 }

@@ -124,13 +124,14 @@ fn small(inside: &mut dyn Inside, when: &str) -> Result<()> {
     Ok(())
 }
 
-/// What there is when two looks in a row see the same.
+/// What there is when three looks in a row see the same.
 fn at_rest(inside: &mut dyn Inside) -> Result<Picture> {
-    let mut last = look(inside)?;
-    for _ in 0..30 {
+    let (mut last, mut same) = (look(inside)?, 1);
+    for _ in 0..60 {
         std::thread::sleep(Duration::from_millis(500));
         let now = look(inside)?;
-        if now == last {
+        same = if now == last { same + 1 } else { 1 };
+        if same == 3 {
             return Ok(now);
         }
         last = now;
@@ -170,7 +171,7 @@ fn ordeal(inside: &mut dyn Inside, shims: bool, rounds: Rounds) -> Result<()> {
     restarted_is_complete(inside).context("after all that")?;
     small(inside, "after all that")?;
     let settled = |now: &Picture| compare(&before.left, &now.left).is_ok();
-    match until(inside, Duration::from_secs(30), "", settled) {
+    match until(inside, Duration::from_secs(120), "", settled) {
         Ok(after) => {
             let (was, is) = (before.left.descriptors, after.left.descriptors);
             eprintln!("  nothing is left; descriptors of rc: {was} before, {is} after");

@@ -4,7 +4,6 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -12,9 +11,6 @@ use tests::examples::{folder, image};
 use tests::inside::Inside as _;
 use tests::paths;
 use tests::vm::Vm;
-
-/// Long enough for a machine under emulation to end.
-const END: Duration = Duration::from_secs(120);
 
 /// Waits until these services run, in whatever order.
 fn running(vm: &mut Vm, services: &[&str]) -> Result<()> {
@@ -28,7 +24,7 @@ fn running(vm: &mut Vm, services: &[&str]) -> Result<()> {
 
 fn power_off(vm: &mut Vm) -> Result<()> {
     vm.try_sh("(sleep 1; poweroff) >/dev/null 2>&1 &")?;
-    vm.wait_end(END)?;
+    vm.wait_end()?;
     Ok(())
 }
 
@@ -88,7 +84,7 @@ fn volumes_are_shared_with_a_service() -> Result<()> {
 fn an_image_without_containerd() -> Result<()> {
     let name = "example-no-containerd";
     Vm::run(name, image("no-containerd")?.machine(name)?, |vm| {
-        vm.expect("hello from onboot")?;
+        vm.said("hello from onboot")?;
         running(vm, &["clock"])?;
         ensure!(vm.try_sh("which containerd; pidof containerd")?.text.is_empty());
         vm.until("grep ' UTC ' /var/log/clock.out.log")?;
@@ -156,7 +152,7 @@ fn the_machine_switches_itself_off() -> Result<()> {
         vm.expect("the work is done")?;
         // Not by force: the shutdown goes its usual way.
         vm.expect("^lkinit: .* shutdown: poweroff now")?;
-        vm.wait_end(END)?;
+        vm.wait_end()?;
         Ok(())
     })
 }
@@ -243,7 +239,7 @@ fn supervision_by_annotations() -> Result<()> {
             ensure!(order[0] < order[3] && order[1..].is_sorted(), "{order:?} in {told:#?}");
             // Its file comes three seconds after its start.
             let readying = told[order[2]].time - told[order[1]].time;
-            ensure!(readying > 2.5, "the database was ready after {readying} s");
+            ensure!(readying > 1.5, "the database was ready after {readying} s");
             let said = vm.until("grep . /var/log/web.out.log")?;
             ensure!(said == "the database was ready\n", "{said}");
             Ok(())
@@ -302,7 +298,7 @@ fn lines_of_talker<'a>(lines: impl Iterator<Item = &'a str>, before: &str) -> Re
 fn all_output_in_memory_and_in_files() -> Result<()> {
     let name = "example-logging";
     Vm::run(name, image("logging")?.machine(name)?, |vm| {
-        vm.expect("^000-hello: hello from onboot")?;
+        vm.said("^000-hello: hello from onboot")?;
         running(vm, &["talker", "write-and-rotate-logs"])?;
         vm.until("grep -q 'line 3$' /var/log/talker.out.log")?;
         vm.check("memlogd has the lines of all", |vm| {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/init` and PID 1 on a real kernel, with a shell script where rc would be.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use tests::image::Image;
 use tests::inside::Inside as _;
@@ -81,9 +79,9 @@ fn the_root_is_left_both_ways() -> Result<()> {
                 unshare -m sh -c 'mount --make-rprivate / && pivot_root /new /new/old && test -x /old/sbin/init'";
             vm.sh(pivot)?;
             trees.push(tree(vm)?);
-            vm.sh("kill -USR1 1")?;
+            vm.try_sh("(sleep 1; kill -USR1 1) </dev/null >/dev/null 2>&1 &")?;
             vm.expect("script: poweroff")?;
-            vm.wait_end(Duration::from_secs(60))?;
+            vm.wait_end()?;
             Ok(())
         })?;
     }
@@ -102,7 +100,7 @@ fn containers_run_on_a_copied_root() -> Result<()> {
     let machine = Image::new(&yaml(CONTAINERD, TYPICAL))?.machine(name)?.append("lkinit.root=copy");
     Vm::run(name, machine, |vm| {
         vm.expect("the root was copied into a tmpfs")?;
-        vm.expect("hello from onboot")?;
+        vm.said("hello from onboot")?;
         vm.expect("^lkinit: .* service (talker|sleeper): running")?;
         Ok(())
     })
@@ -134,11 +132,11 @@ fn pid_1_is_small() -> Result<()> {
         vm.expect("script: up")?;
         // Something to do, and then nothing.
         vm.sh("i=0; while [ $i -lt 100 ]; do (true & true); i=$((i+1)); done")?;
-        vm.until("[ $(awk '/Private_Dirty/ { print $2 }' /proc/1/smaps_rollup) -le 300 ]")?;
-        let memory = vm.sh("grep Private_Dirty /proc/1/smaps_rollup")?;
-        let kib: u64 = memory.split_whitespace().nth(1).context(memory.clone())?.parse()?;
-        eprintln!("  {kib} KiB private");
-        ensure!(kib <= 300, "PID 1 has {kib} KiB of private memory");
+        // What a command leaves behind has to be reaped, too.
+        let kib =
+            "kib=$(awk '/Private_Dirty/ { print $2 }' /proc/1/smaps_rollup); echo $kib; [ $kib -le 300 ]";
+        let kib = vm.until(kib)?;
+        eprintln!("  {} KiB private", kib.trim());
         Ok(())
     })
 }

@@ -129,7 +129,7 @@ fn followers_find_the_next_rc(inside: &mut Native) -> Result<()> {
     inside.expect("^lkinit: .* service idle: taken over")?;
     inside.sh("service restart idle")?;
     inside.until(
-        "test $(grep -c '\"to\":\"running\"' /tmp/events) -ge 3; tail -n 1 /tmp/events | grep running",
+        "test $(tail -n +2 /tmp/events | grep -c '\"to\":\"running\"') -ge 3 && tail -n 1 /tmp/events | grep running",
     )?;
     let text = inside.sh("sleep 1; tail -n +2 /tmp/events")?;
     let changes: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;

@@ -119,7 +119,7 @@ fn down(name: &str, machine: Machine, (command, action, last): (&str, &str, &str
             ensure!(!text.contains(wrong), "{wrong}: {}", vm.console().tail(30));
         }
         if action != "halt" {
-            vm.wait_end(Duration::from_secs(60))?;
+            vm.wait_end()?;
         }
         Ok(())
     })?;
@@ -195,7 +195,7 @@ fn what_will_not_end_is_killed_in_time_and_noop_returns() -> Result<()> {
         eprintln!("  noop after {took:.1}s, with a ceiling of 4s");
         ensure!((3.5..15.0).contains(&took), "{took}");
         vm.try_sh("(sleep 1; poweroff -f) </dev/null >/dev/null 2>&1 &")?;
-        vm.wait_end(Duration::from_secs(60))?;
+        vm.wait_end()?;
         Ok(())
     })
 }

@@ -9,7 +9,7 @@ use tests::inside::Inside;
 use tests::machine::Machine;
 use tests::native::run_native;
 use tests::samples::yaml;
-use tests::vm::{PATIENCE, Vm};
+use tests::vm::Vm;
 
 const DIRECT: &[&str] = &["lkinit/init", "lkinit/crun"];
 
@@ -137,7 +137,7 @@ fn every_annotation_does_what_it_says() -> Result<()> {
     // Three of the services take their time to end, and so does emulation.
     let machine = Image::new(&yaml(DIRECT, &all))?.machine(name)?.append("lkinit.shutdown-timeout=40s");
     Vm::run(name, machine, |vm| {
-        vm.expect("the last one ran")?;
+        vm.said("the last one ran")?;
         vm.expect("^lkinit: .* boot: done")?;
         wait_for_all(vm)?;
         vm.said("service vsock: ready after ")?;
@@ -156,7 +156,7 @@ fn every_annotation_does_what_it_says() -> Result<()> {
             let pid = column(&vm.sh("service status")?, "vital", 2)?;
             vm.sh(&format!("kill -9 {pid}"))?;
             vm.expect("^lkinit: .* service vital: the machine cannot be without it: reboot")?;
-            vm.wait_end(PATIENCE)?;
+            vm.wait_end()?;
             stops(&vm.console().text())
         });
         Ok(())
@@ -375,7 +375,7 @@ fn a_failed_onboot_container_asks_for_a_shell_or_reboots() -> Result<()> {
         // ends is lost with it.
         vm.send("exit\n")?;
         vm.expect("^lkinit: .* onboot 001-missing: failed to start: .*reboot")?;
-        vm.wait_end(PATIENCE)?;
+        vm.wait_end()?;
         let text = vm.console().text();
         ensure!(text.contains("shutdown: reboot now"), "{}", excerpt(&text, "shutdown"));
         ensure!(!text.contains("the last one ran"), "the boot went on:\n{}", excerpt(&text, "onboot"));
