@@ -261,7 +261,7 @@ fn a_watchdog_that_is_not_there_is_one_line() {
 /// last anyone hears of this machine.
 #[test]
 fn a_fault_in_it_is_the_last_thing_it_says() {
-    let rc = "sleep 0.2; set -- $(cat /proc/1/syscall); shift $(($# - 1))
+    let rc = "sleep 1; set -- $(cat /proc/1/syscall); shift $(($# - 1))
         printf '\\017\\013' | dd of=/proc/1/mem bs=1 seek=$(($1)) conv=notrunc 2>/dev/null
         kill -HUP 1; sleep 1000";
     let root = Root::new(rc, SHUTDOWN);

@@ -37,6 +37,11 @@ pub trait Inside {
         }
     }
 
+    /// Waits until rc answers: it does so a moment after it has said that it is there.
+    fn supervised(&mut self) -> Result<()> {
+        self.until("service status -json | grep -q 'supervisor\": true'").map(drop)
+    }
+
     /// Waits until this is in the file `path`, and nothing else: a program that
     /// runs prints a moment later, and what it has printed is in its log still
     /// later.

@@ -228,8 +228,8 @@ fn nobody_is_waited_for_long() {
         inside(move || {
             dead_end(arp);
             let shown = Shown::new(&[], "quiet");
-            // The best of two: the machine may be busy with other things.
-            let least = (0..2).map(|_| shown.time(&[])).min().unwrap_or_default();
+            // The best of some: the machine may be busy with other things.
+            let least = (0..3).map(|_| shown.time(&[])).min().unwrap_or_default();
             figure(what, least.as_secs_f64(), 2.1, "s");
             assert!(least > Duration::from_millis(1900), "it did not wait at all");
         });

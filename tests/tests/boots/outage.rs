@@ -21,7 +21,7 @@ fn outage() -> Duration {
 
 /// What waits for containerd takes ten seconds and more; what does not, some
 /// milliseconds, and more of them on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(3);
+const AT_ONCE: Duration = Duration::from_secs(8);
 
 /// `service status`, and how long the answer took.
 fn status(inside: &mut Native) -> Result<(String, Duration)> {
@@ -100,7 +100,7 @@ services:
   - name: hears
     image: lkinit/busybox
     command: [/bin/sh, -c, 'echo started; trap \"exit 0\" TERM; sleep 100000 & wait']
-    annotations: {lkinit.start-timeout: 3s, lkinit.restart: 'no'}
+    annotations: {lkinit.start-timeout: 8s, lkinit.restart: 'no'}
   - name: deaf
     image: lkinit/busybox
     command: [/bin/sleep, '100000']
@@ -135,14 +135,14 @@ fn a_containerd_that_hangs_holds_up_no_stop_and_no_shutdown() -> Result<()> {
                 // The next rc can ask nobody either.
                 inside.sh("kill -9 $(pidof rc.init)")?;
                 inside.expect("^lkinit: .* containerd: taking over process")?;
-                inside.sh("i=0; until service status; do i=$((i+1)); test $i -lt 50; sleep 0.1; done")?;
+                inside.supervised()?;
             }
             let process = pid(inside, name)?;
             let begin = Instant::now();
             inside.sh(&format!("service stop {name}"))?;
             let took = begin.elapsed();
             eprintln!("  stop {name} while containerd hangs: {:.1} s", took.as_secs_f64());
-            ensure!(took < Duration::from_secs(40), "stopping {name} took {took:?}");
+            ensure!(took < Duration::from_secs(60), "stopping {name} took {took:?}");
             ensure!(inside.try_sh(&format!("kill -0 {process}"))?.status != 0, "{name} runs");
             let status = inside.sh("service status")?;
             ensure!(
@@ -164,8 +164,8 @@ fn a_containerd_that_hangs_holds_up_no_stop_and_no_shutdown() -> Result<()> {
         ensure!(second != first, "{first}");
         std::thread::sleep(Duration::from_secs(2));
         ensure!(pid(inside, "hears")? == second, "it was ended by what was asked for before");
-        let tasks = inside.sh("ctr -n services.linuxkit task ls -q | sort")?;
-        ensure!(tasks.split_whitespace().eq(["deaf", "hears"]), "{tasks}");
+        let tasks = "ctr -n services.linuxkit task ls -q | sort | tr '\\n' ' '";
+        inside.until(&format!("tasks=$({tasks}); echo $tasks; test \"$tasks\" = 'deaf hears '"))?;
         inside.until("test $(grep -c started /var/log/hears.out.log) = 2")?;
 
         inside.sh("kill -STOP $(pidof containerd)")?;
@@ -249,7 +249,7 @@ services:
   - name: stuck
     image: lkinit/busybox
     command: [/bin/sh, -c, 'echo started; exec sleep 100000']
-    annotations: {lkinit.start-timeout: 2s, lkinit.restart: 'no'}
+    annotations: {lkinit.start-timeout: 4s, lkinit.restart: 'no'}
 ";
 
 fn given_up(inside: &mut Native) -> Result<()> {
@@ -263,17 +263,17 @@ fn given_up(inside: &mut Native) -> Result<()> {
     ))?;
     // A bundle is read when rc begins.
     inside.expect("^lkinit: .* rc.init: started again; taking over")?;
-    inside.until("service status -json | grep -q 'supervisor\": true'")?;
+    inside.supervised()?;
     for _ in 0..2 {
         let failed = inside.try_sh("service start stuck")?;
-        ensure!(failed.status != 0 && failed.text.contains("has not started it within 2s"), "{failed:?}");
+        ensure!(failed.status != 0 && failed.text.contains("has not started it within "), "{failed:?}");
     }
     let left = "ps -o pid,args | grep -E 'sleep [4]242|[r]un --detach'
          ls -d /sys/fs/cgroup/stuck /run/lkinit/direct/services.linuxkit/state/stuck 2>/dev/null";
     inside.until(&format!("left=$({left}); echo \"$left\"; test -z \"$left\"")).context("left behind")?;
     inside.sh("cp /tmp/sound /containers/services/stuck/config.json; kill -9 $(pidof rc.init)")?;
     inside.expect("^lkinit: .* rc.init: started again; taking over")?;
-    inside.until("service status -json | grep -q 'supervisor\": true'")?;
+    inside.supervised()?;
     inside.sh("service start stuck").map(drop)
 }
 
@@ -369,9 +369,7 @@ services:
             let rc = inside.sh("pidof rc.init")?;
             inside.sh(&format!("kill -9 {rc}"))?;
             inside.expect("^lkinit: .* rc.init: started again; taking over")?;
-            inside.sh(
-                "i=0; until service status >/dev/null; do i=$((i+1)); test $i -lt 100; sleep 0.1; done",
-            )?;
+            inside.supervised()?;
         }
         std::thread::sleep(Duration::from_secs(1));
         ensure!(inside.sh(counts)?.split_whitespace().eq(["1", "1", "3", "1"]), "{}", inside.sh(counts)?);

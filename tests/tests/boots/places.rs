@@ -91,8 +91,7 @@ fn a_device_that_comes_late_gets_its_module() -> Result<()> {
         vm.sh(&until(&format!("{current} | grep virtio_rng"))).context("plugged in again")?;
         vm.check("a disk is waited for", |vm| {
             ensure!(!vm.sh("cat /proc/mounts")?.contains("/var/late"));
-            let logs = vm.sh("cat /var/log/disk.out.log")?;
-            ensure!(logs.contains("waiting for it, 600 s at most"), "{logs}");
+            vm.until("grep 'waiting for it, 600 s at most' /var/log/disk.out.log")?;
             let arguments = r#"{"driver":"virtio-blk-pci","id":"disk","drive":"late"}"#;
             qmp(vm, &format!(r#"{{"execute":"device_add","arguments":{arguments}}}"#))?;
             vm.sh(&until("grep -q ' /var/late ext4' /proc/mounts")).map(drop)

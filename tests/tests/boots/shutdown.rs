@@ -132,7 +132,8 @@ fn a_disk_that_is_written_to_until_the_last_moment_is_clean() -> Result<()> {
     let count = std::env::var("LKINIT_SOAK").ok().map_or(Ok(USUAL), |text| text.parse())?;
     let disk = disk(name)?;
     let machine = Image::new(&yaml(&["lkinit/init", "lkinit/crun"], WRITERS))?.machine(name)?;
-    let machine = machine.disk(&disk).keep();
+    // Most of the time is for services: what is killed gets a quarter of it.
+    let machine = machine.append("lkinit.shutdown-timeout=40s").disk(&disk).keep();
     for (at, way) in WAYS.iter().cycle().take(count).enumerate() {
         let number = at + 1;
         let said =
@@ -252,7 +253,7 @@ fn a_second_request_waits_for_the_first_natively() -> Result<()> {
             }
             // In a namespace whoever calls reboot(2) ends a moment before all others
             // do: the one that waits may have its turn then, with nothing left to do.
-            let ends = count(" now, after ").saturating_sub(count(" now, after 0.0"));
+            let ends = count(" now, after ").saturating_sub(count(" now, after 0."));
             ensure!(ends <= done.len(), "{ends} ends:\n{}", excerpt(&text, "shutdown"));
             Ok(())
         })
@@ -276,7 +277,7 @@ services:
 
 /// What is wanted of a machine with nothing else to do is half a second; a
 /// busy one that runs tests gets more. The times are printed.
-const AT_ONCE: Duration = Duration::from_secs(6);
+const AT_ONCE: Duration = Duration::from_secs(15);
 
 /// Without emulation. What is missing is the machine's own part: unmounting
 /// disks, and reboot(2).
@@ -292,6 +293,7 @@ fn three_idle_services_are_down_at_once_natively() -> Result<()> {
         let image = Image::new(&yaml(init, IDLE))?;
         run_native(&name, &image, "", |inside| {
             inside.expect("boot: done")?;
+            inside.until("test $(pidof sleep | wc -w) = 3")?;
             let begin = Instant::now();
             // Who asks is ended with everything else.
             inside.try_sh("kill -USR1 1")?;
@@ -299,7 +301,9 @@ fn three_idle_services_are_down_at_once_natively() -> Result<()> {
             let said = inside.expect("shutdown: poweroff now, after (.*, filesystems [0-9.]+s)")?.remove(1);
             let took = begin.elapsed();
             let text = inside.console().text();
-            let late = text.contains("still there") || text.contains("did not end in time");
+            let late = ["still there", "did not end in time", "still up after"]
+                .iter()
+                .any(|late| text.contains(late));
             ensure!(!late, "{}", excerpt(&text, "shutdown"));
             eprintln!("  {engine}: down {:.3}s after the request: {said}; {split}", took.as_secs_f32());
             ensure!(took < AT_ONCE, "{took:?}");

@@ -104,7 +104,8 @@ services:
 #[test]
 fn every_annotation_natively() -> Result<()> {
     let image = Image::new(&yaml(DIRECT, SERVICES))?;
-    run_native("supervision-native", &image, "lkinit.engine=direct", |native| {
+    let cmdline = "lkinit.engine=direct lkinit.shutdown-timeout=40s";
+    run_native("supervision-native", &image, cmdline, |native| {
         native.expect("^lkinit: .* boot: done")?;
         wait_for_all(native)?;
         let text = native.console().text();
@@ -310,7 +311,7 @@ services:
     image: lkinit/busybox
     tmpfs: [/tmp]
     command: [/bin/sh, -c, 'sleep 1; : >/tmp/given; exec sleep 100000']
-    annotations: {lkinit.ready: 'exec:/bin/test -e /tmp/given', lkinit.after: log, lkinit.healthcheck: 'exec:/bin/test -e /tmp/given', lkinit.healthcheck-interval: 4s}
+    annotations: {lkinit.ready: 'exec:/bin/test -e /tmp/given', lkinit.after: log, lkinit.healthcheck: 'exec:/bin/test -e /tmp/given', lkinit.healthcheck-interval: 10s}
 ";
 
 #[test]
@@ -328,7 +329,7 @@ fn readiness_by_containerd() -> Result<()> {
             vm.expect("^lkinit: .* service (log|exec): taken over")?;
             vm.expect("^lkinit: .* service (log|exec): taken over")?;
             // Health checks go on, and find it well.
-            vm.sh("sleep 9")?;
+            vm.sh("sleep 12")?;
             let status = vm.sh("service status")?;
             for name in ["log", "exec"] {
                 ensure!(column(&status, name, 1)? == "running", "{status}");

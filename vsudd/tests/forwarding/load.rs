@@ -178,7 +178,7 @@ fn idle_time(fixture: &Fixture) {
             client.shutdown(Shutdown::Read).unwrap();
         }
     }
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_secs(2));
     let (ticks, switches) = (vsudd.ticks(), switches(&vsudd));
     thread::sleep(Duration::from_secs(2));
     assert_eq!((vsudd.ticks(), self::switches(&vsudd)), (ticks, switches), "woken for nothing");
