@@ -8,7 +8,7 @@ mod remains;
 mod words;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -31,9 +31,12 @@ use tokio::time::sleep;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use super::{Answer, Engine, Error, Exec, Exit, Found, Id, Job, Task, TaskState, direct, first};
+use super::{
+    Answer, Engine, Error, Exec, Exit, Found, Id, Job, Task, TaskState, direct, first, kill_and_delete,
+};
 use crate::process::Identity;
 use crate::reaper::Reaper;
+use remains::Waited;
 use words::{in_the_way, refused, scoped, signal_process, state, unavailable};
 
 /// LinuxKit's socket, and containerd's own default.
@@ -73,6 +76,8 @@ pub struct Containerd {
     /// The first processes of the containers that were made or found here: to
     /// signal one, and to see that it is gone, no daemon is needed.
     processes: RefCell<HashMap<Id, Identity>>,
+    /// Containers whose start nobody waits for any more: its time was over.
+    given_up: RefCell<BTreeSet<Id>>,
     /// For what has to be run where containerd has left something behind.
     reaper: Option<Reaper>,
 }
@@ -88,7 +93,8 @@ impl Containerd {
             let socket = socket.clone();
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         }));
-        Self { channel, runtime, processes: RefCell::default(), reaper: None }
+        let (processes, given_up) = (RefCell::default(), RefCell::default());
+        Self { channel, runtime, processes, given_up, reaper: None }
     }
 
     /// The same, able to clear up behind a containerd that could not.
@@ -127,6 +133,7 @@ impl Engine for Containerd {
     fn create<'a>(&'a self, job: Job<'a>) -> Answer<'a, u32> {
         Box::pin(async move {
             let id = job.id;
+            let waited = Waited::new(self, id);
             // What a start left that was cut short, or a shim that died, is in
             // the way: nobody else makes containers of ours.
             let mut made = self.make(job).await?;
@@ -134,6 +141,7 @@ impl Engine for Containerd {
                 self.discard(id).await?;
                 made = self.make(job).await?;
             }
+            waited.over();
             match made {
                 Ok(pid) => {
                     self.remember(id, pid);
@@ -154,7 +162,9 @@ impl Engine for Containerd {
     fn start<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {
         Box::pin(async move {
             let request = StartRequest { container_id: id.name.clone(), ..StartRequest::default() };
+            let waited = Waited::new(self, id);
             let answer = self.tasks().start(scoped(request, id)?).await;
+            waited.over();
             answer.map(drop).map_err(|status| refused("start", id, &status))
         })
     }
@@ -249,6 +259,13 @@ impl Engine for Containerd {
             self.processes.borrow_mut().remove(id);
             self.sweep(id).await;
             Ok(())
+        })
+    }
+
+    fn discard<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.end_given_up(id).await;
+            kill_and_delete(self, id).await
         })
     }
 

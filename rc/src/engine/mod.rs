@@ -263,15 +263,17 @@ pub trait Engine {
 
     /// Kills whatever of a container runs, and removes it.
     fn discard<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {
-        Box::pin(async move {
-            // Both fail where there is less of it than that.
-            if self.kill(id, SIGKILL, true).await.is_ok() {
-                let _ = self.wait(id).await;
-            }
-            self.delete(id).await
-        })
+        Box::pin(kill_and_delete(self, id))
     }
 
     /// The containers of a namespace.
     fn list<'a>(&'a self, namespace: &'a str) -> Answer<'a, Vec<Found>>;
+}
+
+async fn kill_and_delete<E: Engine + ?Sized>(engine: &E, id: &Id) -> Result<(), Error> {
+    // Both fail where there is less of it than that.
+    if engine.kill(id, SIGKILL, true).await.is_ok() {
+        let _ = engine.wait(id).await;
+    }
+    engine.delete(id).await
 }

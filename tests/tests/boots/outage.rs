@@ -252,35 +252,53 @@ services:
     annotations: {lkinit.start-timeout: 4s, lkinit.restart: 'no'}
 ";
 
+/// Whatever could be left of `stuck` by the one start.
+const STUCK_LEFT: &str = "
+ps -o pid,args | grep -E 'sleep [4]242|[r]un --detach|[c]ontainerd-shim-runc-v2 .* stuck|[r]unc .* create'
+ls -d /sys/fs/cgroup/stuck /run/lkinit/direct/services.linuxkit/state/stuck 2>/dev/null
+ls /run/containerd/io.containerd.runtime.v2.task/services.linuxkit /run/containerd/runc/services.linuxkit 2>/dev/null |
+    grep stuck
+test ! -S /run/containerd/containerd.sock || ctr -n services.linuxkit containers ls -q | grep stuck
+";
+
+/// Another bundle of `stuck`: it is read when rc begins.
+fn with_bundle(inside: &mut Native, change: &str) -> Result<()> {
+    inside.sh(&format!("cd /containers/services/stuck; {change}; kill -9 $(pidof rc.init)"))?;
+    inside.expect("^lkinit: .* rc.init: started again; taking over")?;
+    inside.supervised()
+}
+
 fn given_up(inside: &mut Native) -> Result<()> {
     inside.expect("^lkinit: .* service stuck: running")?;
     inside.expect("^lkinit: .* boot: done")?;
-    let hook = r#""hooks":{"createRuntime":[{"path":"/bin/sleep","args":["sleep","4242"]}]},"linux""#;
-    inside.sh(&format!(
-        "cd /containers/services/stuck; service stop stuck; cp config.json /tmp/sound
-         sed 's#\"linux\"#{hook}#' /tmp/sound >config.json; grep -q 4242 config.json
-         kill -9 $(pidof rc.init)"
-    ))?;
-    // A bundle is read when rc begins.
-    inside.expect("^lkinit: .* rc.init: started again; taking over")?;
-    inside.supervised()?;
-    for _ in 0..2 {
-        let failed = inside.try_sh("service start stuck")?;
-        ensure!(failed.status != 0 && failed.text.contains("has not started it within "), "{failed:?}");
+    inside.sh("service stop stuck; cp /containers/services/stuck/config.json /tmp/sound")?;
+    // One while the container is made, one when it has been started.
+    for hook in ["createRuntime", "poststart"] {
+        let hooks =
+            format!(r#""hooks":{{"{hook}":[{{"path":"/bin/sleep","args":["sleep","4242"]}}]}},"linux""#);
+        let change = format!("sed 's#\"linux\"#{hooks}#' /tmp/sound >config.json; grep -q 4242 config.json");
+        with_bundle(inside, &change)?;
+        for _ in 0..2 {
+            let failed = inside.try_sh("service start stuck")?;
+            ensure!(
+                failed.status != 0 && failed.text.contains("has not started it within "),
+                "{hook}: {failed:?}"
+            );
+        }
+        inside
+            .until(&format!("left=$({STUCK_LEFT}); echo \"$left\"; test -z \"$left\""))
+            .with_context(|| format!("left behind by {hook}"))?;
     }
-    let left = "ps -o pid,args | grep -E 'sleep [4]242|[r]un --detach'
-         ls -d /sys/fs/cgroup/stuck /run/lkinit/direct/services.linuxkit/state/stuck 2>/dev/null";
-    inside.until(&format!("left=$({left}); echo \"$left\"; test -z \"$left\"")).context("left behind")?;
-    inside.sh("cp /tmp/sound /containers/services/stuck/config.json; kill -9 $(pidof rc.init)")?;
-    inside.expect("^lkinit: .* rc.init: started again; taking over")?;
-    inside.supervised()?;
+    with_bundle(inside, "cp /tmp/sound config.json")?;
     inside.sh("service start stuck").map(drop)
 }
 
 #[test]
 fn a_start_that_is_given_up_leaves_nothing_behind() -> Result<()> {
     let image = Image::new(&yaml(&["lkinit/init", "lkinit/crun"], STUCK))?;
-    run_native("outage-given-up", &image, "", given_up)
+    run_native("outage-given-up", &image, "", given_up).context("crun")?;
+    let image = Image::new(&yaml(CONTAINERD, STUCK))?;
+    run_native("outage-given-up", &image, "", given_up).context("containerd")
 }
 
 /// containerd's folder is on a disk, and the power fails: its records come
