@@ -14,6 +14,7 @@ use pkg::tree::{Kind, Tree};
 use pkg::yaml::Source;
 
 use crate::control;
+use crate::late;
 use crate::machine::Machine;
 use crate::paths;
 
@@ -82,6 +83,7 @@ impl Image {
         let source = Source::parse(yaml.to_owned()).context("reading the test's YAML")?;
         let mut assembled = build::assemble(&source, &store()?)?;
         assembled.root.file(control::SCRIPT_PATH, 0o755, control::SCRIPT)?;
+        late::programs(&mut assembled.root)?;
         // Uncompressed: quick to write, and nothing to unpack under emulation.
         Ok(Self { assembled, format: Format::KernelInitrd, compress: Compress::None })
     }

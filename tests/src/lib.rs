@@ -13,6 +13,7 @@ pub mod control;
 pub mod examples;
 pub mod image;
 pub mod inside;
+pub mod late;
 pub mod load;
 pub mod machine;
 pub mod native;
