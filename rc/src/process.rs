@@ -40,6 +40,11 @@ impl Identity {
         Some(Self { pid, start: Stat::read(pid)?.start })
     }
 
+    /// Whether it has not been reaped.
+    fn is_there(self) -> bool {
+        Stat::read(self.pid).is_some_and(|stat| stat.start == self.start)
+    }
+
     /// Whether it still runs; a zombie does not.
     pub fn is_alive(self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| stat.start == self.start && !matches!(stat.state, 'Z' | 'X'))
@@ -116,9 +121,10 @@ pub fn find(wanted: impl Fn(&[&[u8]]) -> bool) -> Vec<Identity> {
 /// # Errors
 /// Those of pidfd_open(2), a process that is gone excepted.
 pub async fn gone(identity: Identity) -> io::Result<()> {
-    if identity.is_alive()
+    // A zombie counts as long as it is there: other threads of it may still run.
+    if identity.is_there()
         && let Some(pidfd) = init::sys::process::open_pidfd(identity.pid)?
-        && identity.is_alive()
+        && identity.is_there()
     {
         Readable::new(pidfd)?.readable().await?;
     }
@@ -147,7 +153,8 @@ pub async fn end_trees(roots: Vec<Identity>) {
     for process in tree {
         let _ = gone(process).await;
     }
-    for group in groups {
+    // Those below others first.
+    for group in groups.into_iter().rev() {
         // One that is still of use has processes, or groups below it.
         let _ = fs::remove_dir(Path::new(CGROUPS).join(group.trim_start_matches('/')));
     }

@@ -27,7 +27,7 @@ use nix::libc::SIGKILL;
 use prost::Message as _;
 use prost_types::Any;
 use tokio::net::UnixStream;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -55,6 +55,10 @@ const RUNTIME: &str = "io.containerd.runc.v2";
 const SPEC_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 /// containerd 1.6 wants this name bare, without `type.googleapis.com/`.
 const OPTIONS_URL: &str = "containerd.runc.v1.Options";
+
+/// A container that is not removed in that time has a shim that answers
+/// nobody: its runtime waits for something.
+const SHIM_HELD_UP: Duration = Duration::from_secs(20);
 
 /// The pause after containerd would not wait for a task that runs.
 const ANOTHER_LOOK: Duration = Duration::from_secs(1);
@@ -141,15 +145,17 @@ impl Engine for Containerd {
                 self.discard(id).await?;
                 made = self.make(job).await?;
             }
-            waited.over();
             match made {
                 Ok(pid) => {
+                    waited.over();
+                    self.given_up.borrow_mut().remove(id);
                     self.remember(id, pid);
                     Ok(pid)
                 }
                 Err(status) => {
                     let error = refused("create", id, &status);
                     if !matches!(error, Error::Unavailable { .. }) {
+                        waited.over();
                         // A record without a task is of no use to anyone.
                         let _ = self.delete(id).await;
                     }
@@ -164,8 +170,11 @@ impl Engine for Containerd {
             let request = StartRequest { container_id: id.name.clone(), ..StartRequest::default() };
             let waited = Waited::new(self, id);
             let answer = self.tasks().start(scoped(request, id)?).await;
-            waited.over();
-            answer.map(drop).map_err(|status| refused("start", id, &status))
+            let result = answer.map(drop).map_err(|status| refused("start", id, &status));
+            if !matches!(result, Err(Error::Unavailable { .. })) {
+                waited.over();
+            }
+            result
         })
     }
 
@@ -265,7 +274,16 @@ impl Engine for Containerd {
     fn discard<'a>(&'a self, id: &'a Id) -> Answer<'a, ()> {
         Box::pin(async move {
             self.end_given_up(id).await;
-            kill_and_delete(self, id).await
+            let result = match timeout(SHIM_HELD_UP, kill_and_delete(self, id)).await {
+                Ok(result) => result,
+                Err(_) => {
+                    remains::end_shims(id).await;
+                    kill_and_delete(self, id).await
+                }
+            };
+            // The bundle of a start that was cut short is gone before its shim.
+            remains::end_shims(id).await;
+            result
         })
     }
 

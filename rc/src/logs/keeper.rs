@@ -147,6 +147,21 @@ impl Logger {
         Ok(Outlets { stdout: stdout.0, stderr: stderr.0, _pipes: vec![stdout.1, stderr.1] })
     }
 
+    /// Holds the pipes of a container that an rc before this one has started:
+    /// what it prints is in nobody's hands while the logger is started again.
+    /// `None`: its output has another way.
+    pub fn hold(&self, logs: &Logs) -> Option<Outlets> {
+        let folder = &self.0.folder;
+        let open = |stream| {
+            let path = record::pipe(folder, &logs.id, stream);
+            let there = !logs.console && path.exists();
+            let pipe = there.then(|| record::open_pipe(folder, &logs.id, stream).ok()).flatten()?;
+            Some((path, pipe))
+        };
+        let (stdout, stderr) = (open(Stream::Stdout)?, open(Stream::Stderr)?);
+        Some(Outlets { stdout: stdout.0, stderr: stderr.0, _pipes: vec![stdout.1, stderr.1] })
+    }
+
     /// Waits until all that has been printed to a log by now is in its files,
     /// or with the external logger. A logger that does not answer is not
     /// waited for long.

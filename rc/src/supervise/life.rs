@@ -53,8 +53,12 @@ impl Supervisor {
     pub(super) async fn await_gone(self: Rc<Self>, name: String) {
         let asked = self.with(&name, |service| (service.pid, service.life));
         let Some((Some(pid), life)) = asked else { return };
-        let Some(identity) = Identity::of(pid.cast_signed()) else { return };
-        if process::gone(identity).await.is_ok() {
+        // There is none of a process that has been reaped already.
+        let gone = match Identity::of(pid.cast_signed()) {
+            Some(identity) => process::gone(identity).await.is_ok(),
+            None => true,
+        };
+        if gone {
             sleep(TOLD).await;
             self.ended(&name, life, Exit::LOST);
         }

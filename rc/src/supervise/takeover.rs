@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use init::{info, warning};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Supervisor;
 use super::state::{Event, Left};
@@ -14,6 +15,9 @@ use crate::engine::{Engine, Error, Exit, Found, Id, TaskState};
 use crate::launch::{self, Output};
 use crate::logs::Logs;
 use crate::system::{ENGINE_AWAY, SERVICES};
+
+/// How long the exit status of a container that has ended may take.
+const TOLD: Duration = Duration::from_secs(20);
 
 impl Supervisor {
     /// Finds what an earlier rc, or an earlier boot, has left, and goes on
@@ -97,7 +101,7 @@ impl Supervisor {
     fn adopt(self: &Rc<Self>, engine: &Rc<dyn Engine>, id: Id, name: String, pid: u32) {
         info!(self.system.console, "service {name}: taken over (process {pid})");
         let logs = Logs::of(Stage::Services, &name, &self.system.cmdline);
-        let life = self.begin_life(&name, pid, Output::of_earlier(logs));
+        let life = self.begin_life(&name, pid, Output::of_earlier(logs, &self.system.logger));
         self.handle(&name, Event::Found(Left::Running));
         tokio::task::spawn_local(self.clone().await_end(name, engine.clone(), id, life));
     }
@@ -105,7 +109,11 @@ impl Supervisor {
     /// Removes a container that does not run; says how it ended, if it did.
     async fn remove_stale(self: Rc<Self>, engine: Rc<dyn Engine>, id: Id, ended: bool) -> Exit {
         // Asked first: whoever has removed it does not know.
-        let exit = if ended { engine.wait(&id).await.unwrap_or(Exit::LOST) } else { Exit::LOST };
+        // One whose shim is held up is never told of.
+        let exit = match ended.then(|| timeout(TOLD, engine.wait(&id))) {
+            Some(told) => told.await.ok().and_then(Result::ok).unwrap_or(Exit::LOST),
+            None => Exit::LOST,
+        };
         match self.system.leftovers.clear(engine.as_ref(), &id).await {
             Ok(()) => info!(self.system.console, "services: removed the container {id} of an earlier life"),
             Err(error) => warning!(self.system.console, "services: cannot remove an old container: {error}"),

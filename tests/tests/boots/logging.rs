@@ -174,6 +174,29 @@ services:
     command: [/usr/bin/logwrite, -max-log-size, '500', -max-log-files, '50']
 ";
 
+/// rc has found the service, the logger is killed, and the service ends before
+/// there is another: what it printed last waits in its pipe.
+#[test]
+fn what_is_in_a_pipe_waits_for_the_next_logger_natively() -> Result<()> {
+    let services = "
+services:
+  - name: counter
+    image: lkinit/busybox
+    command: [/bin/sh, -c, 'trap \"echo last; exit 0\" TERM; while :; do echo n; sleep 0.1; done']
+";
+    let image = Image::new(&yaml(&["lkinit/init", "lkinit/crun"], services))?;
+    run_native("logging-held", &image, "", |inside| {
+        inside.until("grep -q n /var/log/counter.out.log")?;
+        inside.sh("kill -9 $(pidof rc.init)")?;
+        inside.expect("^lkinit: .* service counter: taken over")?;
+        inside.supervised()?;
+        inside.sh("counter=$(service status | awk '$1 == \"counter\" { print $3 }'); rc=$(pidof rc.init)
+             kill -STOP $rc; kill -9 $(pidof rc.logger); kill $counter
+             while kill -0 $counter; do sleep 0.1; done 2>/dev/null; kill -CONT $rc")?;
+        inside.until("tail -n 1 /var/log/counter.out.log | grep '^last$'").map(drop)
+    })
+}
+
 /// The same with memlogd, and with the OCI runtime alone.
 #[test]
 fn memlogd_has_it_and_may_be_killed() -> Result<()> {

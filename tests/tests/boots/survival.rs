@@ -80,7 +80,7 @@ fn inspect(vm: &mut Vm, said: u64) -> Result<u64> {
     let mounts = vm.sh("grep ' /var/l' /proc/mounts")?;
     ensure!(mounts.contains("/dev/vda1 /var/lib ext4 rw"), "{mounts}");
     ensure!(mounts.contains("/dev/vda1 /var/log ext4 rw"), "{mounts}");
-    let held = vm.sh("ls -l /proc/$(pidof -s containerd)/fd")?;
+    let held = vm.sh("set -- $(pidof containerd); ls -l /proc/$1/fd")?;
     ensure!(held.contains("/var/lib/containerd/"), "containerd is not on the disk:\n{held}");
     ensure!(vm.sh("ctr -n services.linuxkit tasks ls")?.contains("RUNNING"), "the counter does not run");
     ensure!(!vm.sh("cat /var/log/counter.out.log")?.is_empty(), "the log is empty");

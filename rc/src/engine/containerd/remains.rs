@@ -91,7 +91,7 @@ impl Drop for Waited<'_> {
 }
 
 /// Ends the shims of a container, with all that they have started.
-async fn end_shims(id: &Id) {
+pub(super) async fn end_shims(id: &Id) {
     let shim = |words: &[&[u8]]| {
         let has = |option: &str, value: &str| {
             words.windows(2).any(|pair| *pair == [option.as_bytes(), value.as_bytes()])
