@@ -150,7 +150,7 @@ fn a_network_that_comes_up_is_noticed_at_once() {
         ip("address add 10.0.0.2/24 dev here");
         assert!(child.wait().unwrap().success());
         assert_eq!(machine.file("file").as_deref(), Some("text"));
-        assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     });
 }
 

@@ -239,7 +239,7 @@ fn supervision_by_annotations() -> Result<()> {
             ensure!(order[0] < order[3] && order[1..].is_sorted(), "{order:?} in {told:#?}");
             // Its file comes three seconds after its start.
             let readying = told[order[2]].time - told[order[1]].time;
-            ensure!(readying > 1.5, "the database was ready after {readying} s");
+            ensure!(readying > 2.5, "the database was ready after {readying} s");
             let said = vm.until("grep . /var/log/web.out.log")?;
             ensure!(said == "the database was ready\n", "{said}");
             Ok(())

@@ -57,7 +57,7 @@ fn comes_late(fixture: &Fixture) {
     let waited = start.elapsed();
     println!("    reached {waited:?} after its socket appeared");
     if matches!(fixture.transport, Transport::Unix) {
-        assert!(waited < Duration::from_millis(400), "seen by its file and not by trying: {waited:?}");
+        assert!(waited < Duration::from_millis(200), "seen by its file and not by trying: {waited:?}");
     }
     clients[1..].iter().for_each(round_trip);
 }
@@ -195,7 +195,7 @@ fn aborted(fixture: &Fixture) {
         let start = Instant::now();
         round_trip(&fixture.connect(port));
         round_trip(&fixture.connect(port));
-        assert!(start.elapsed() < Duration::from_millis(1800), "the listener rested: {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "the listener rested: {:?}", start.elapsed());
         vsudd.wait_for("accept: ");
         let lines = vsudd.lines("accept: ");
         assert!(lines.len() == 1 && lines[0].contains(said), "{lines:?}");
