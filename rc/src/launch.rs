@@ -10,7 +10,7 @@ use init::sys::clock::since_boot;
 use crate::bundle::{Bundle, Error as BundleError, Prepared, Stage};
 use crate::engine::{Engine, Error as EngineError, Id, Job, Task};
 use crate::logs::settings::Limits;
-use crate::logs::{Logger, Logs, Marks, Outlets};
+use crate::logs::{Logs, Marks, Outlets};
 use crate::system::System;
 use crate::timeline::Timeline;
 
@@ -82,8 +82,7 @@ impl Output {
 
     /// The output of a container that an rc before this one has started: where
     /// it begins is not known, so it is all that is kept.
-    pub fn of_earlier(logs: Logs, logger: &Logger) -> Self {
-        let outlets = logger.hold(&logs);
+    pub fn of_earlier(logs: Logs, outlets: Option<Outlets>) -> Self {
         Self { logs, marks: Marks::default(), _outlets: outlets }
     }
 }

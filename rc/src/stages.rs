@@ -327,7 +327,7 @@ async fn end(
     let logs = Logs::of(bundle.stage, &bundle.name, &system.cmdline);
     system.logger.finish(&logs).await;
     // All of it, if an rc before this one has started it.
-    let output = started.map_or_else(|| Output::of_earlier(logs, &system.logger), |started| started.output);
+    let output = started.map_or_else(|| Output::of_earlier(logs, None), |started| started.output);
     output.logs.show(&output.marks, &bundle.name, console);
     if let Some(failure) = failure {
         error!(console, "{label}: failed: {failure}{}", output.logs.ending(&output.marks));

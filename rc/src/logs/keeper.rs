@@ -128,14 +128,7 @@ impl Logger {
         }
         let folder = &self.0.folder;
         fs::create_dir_all(folder).map_err(|error| (folder.clone(), error))?;
-        let open = |stream| {
-            let path = record::pipe(folder, &logs.id, stream);
-            match record::open_pipe(folder, &logs.id, stream) {
-                Ok(pipe) => Ok((path, pipe)),
-                Err(error) => Err((path, error)),
-            }
-        };
-        let (stdout, stderr) = (open(Stream::Stdout)?, open(Stream::Stderr)?);
+        let outlets = self.pipes(logs)?;
         let record = Record {
             stdout: logs.stdout.clone(),
             stderr: logs.stderr.clone(),
@@ -144,6 +137,18 @@ impl Logger {
             keep_files: logs.keep_files,
         };
         record.write(folder, &logs.id).map_err(|error| (folder.join(&logs.id), error))?;
+        Ok(outlets)
+    }
+
+    fn pipes(&self, logs: &Logs) -> Result<Outlets, (PathBuf, io::Error)> {
+        let open = |stream| {
+            let path = record::pipe(&self.0.folder, &logs.id, stream);
+            match record::open_pipe(&self.0.folder, &logs.id, stream) {
+                Ok(pipe) => Ok((path, pipe)),
+                Err(error) => Err((path, error)),
+            }
+        };
+        let (stdout, stderr) = (open(Stream::Stdout)?, open(Stream::Stderr)?);
         Ok(Outlets { stdout: stdout.0, stderr: stderr.0, _pipes: vec![stdout.1, stderr.1] })
     }
 
@@ -151,15 +156,9 @@ impl Logger {
     /// what it prints is in nobody's hands while the logger is started again.
     /// `None`: its output has another way.
     pub fn hold(&self, logs: &Logs) -> Option<Outlets> {
-        let folder = &self.0.folder;
-        let open = |stream| {
-            let path = record::pipe(folder, &logs.id, stream);
-            let there = !logs.console && path.exists();
-            let pipe = there.then(|| record::open_pipe(folder, &logs.id, stream).ok()).flatten()?;
-            Some((path, pipe))
-        };
-        let (stdout, stderr) = (open(Stream::Stdout)?, open(Stream::Stderr)?);
-        Some(Outlets { stdout: stdout.0, stderr: stderr.0, _pipes: vec![stdout.1, stderr.1] })
+        let there = |stream: &Stream| record::pipe(&self.0.folder, &logs.id, *stream).exists();
+        let usual = !logs.console && Stream::ALL.iter().all(there);
+        usual.then(|| self.pipes(logs).ok()).flatten()
     }
 
     /// Waits until all that has been printed to a log by now is in its files,

@@ -101,7 +101,8 @@ impl Supervisor {
     fn adopt(self: &Rc<Self>, engine: &Rc<dyn Engine>, id: Id, name: String, pid: u32) {
         info!(self.system.console, "service {name}: taken over (process {pid})");
         let logs = Logs::of(Stage::Services, &name, &self.system.cmdline);
-        let life = self.begin_life(&name, pid, Output::of_earlier(logs, &self.system.logger));
+        let outlets = self.system.logger.hold(&logs);
+        let life = self.begin_life(&name, pid, Output::of_earlier(logs, outlets));
         self.handle(&name, Event::Found(Left::Running));
         tokio::task::spawn_local(self.clone().await_end(name, engine.clone(), id, life));
     }
